@@ -1,0 +1,1 @@
+"""Rigid motions, cameras and closed-form alignment; numpy only."""
