@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from gs_pose_ros import __version__
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.ply import read_ply, write_ply
 
 
 @dataclass(frozen=True)
@@ -36,3 +54,308 @@ class ObjectReference:
     symmetries: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
     # Facts of the registration: PSNR, seconds, number of views, ...
     facts: dict[str, float | int | str] = field(default_factory=dict)
+
+
+# Bump when a file of a stored object changes its meaning; older readers then refuse it by name.
+FORMAT_VERSION = 1
+
+_NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*')
+_FILES = ('object.yaml', 'gaussians.ply', 'views.npz')
+_VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
+
+
+class ObjectDatabase:
+    """A folder with one sub-folder per object; safe against crashes and other processes.
+
+        <root>/<object_id>/object.yaml      id, diameter, box, symmetries, facts, format version
+                           gaussians.ply    the splat, standard 3DGS layout
+                           views.npz        the reference views
+                           thumbnail.png    for people; never read back
+
+    An object folder is never changed in place. `save` writes a complete new folder, renames the
+    old one aside, the new one in and deletes the old one. Whoever is killed in between leaves
+    the old object aside, where readers look too: they see the old object or the new one whole.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def object_ids(self) -> list[str]:
+        """The stored objects, broken ones included, sorted."""
+        try:
+            names = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise GsPoseError(f'{self.root}: cannot be listed: {error}') from error
+        names = [name.removeprefix('.old-') for name in names]
+        return sorted({name for name in names if _NAME.fullmatch(name)})
+
+    def revision(self, object_id: str) -> str:
+        """A short text that changes whenever a file of the stored object does.
+
+        Raises:
+            GsPoseError: there is no such object.
+
+        """
+        digest = hashlib.sha256()
+        with self._reading():
+            folder = self._folder(object_id)
+            for path in (folder / name for name in _FILES):
+                try:
+                    stat = path.stat()
+                except OSError as error:
+                    raise GsPoseError(f'{path}: {error.strerror}') from error
+                digest.update(f'{stat.st_ino} {stat.st_size} {stat.st_mtime_ns};'.encode())
+        return digest.hexdigest()[:16]
+
+    def load(self, object_id: str) -> ObjectReference:
+        """Read one object.
+
+        Raises:
+            GsPoseError: it is missing, or the named file is broken.
+
+        """
+        with self._reading():
+            return _read(self._folder(object_id), object_id)
+
+    def load_all(self) -> tuple[dict[str, ObjectReference], dict[str, str]]:
+        """All objects that can be read, and for each that cannot the reason."""
+        loaded: dict[str, ObjectReference] = {}
+        broken: dict[str, str] = {}
+        for object_id in self.object_ids():
+            try:
+                loaded[object_id] = self.load(object_id)
+            except GsPoseError as error:
+                broken[object_id] = str(error)
+        return loaded, broken
+
+    def save(self, reference: ObjectReference) -> None:
+        """Store an object, replacing the one of the same id.
+
+        Raises:
+            GsPoseError: the id is not a plain name, the object holds NaN or wrong shapes, or
+                the disk refuses; an object stored before is then unharmed.
+
+        """
+        target = self.root / checked_name(reference.object_id)
+        _check(reference, f'object {reference.object_id!r}')
+        with self._writing(), _disk_errors(target):
+            old, new = self._clear_leftovers(target)
+            new.mkdir()
+            _write(new, reference)
+            _fsync(new)
+            with self._locked('.lock'):
+                if target.exists():
+                    target.rename(old)
+                new.rename(target)
+                _fsync(self.root)
+            if old.exists():
+                shutil.rmtree(old)
+
+    def remove(self, object_id: str) -> None:
+        """Delete an object.
+
+        Raises:
+            GsPoseError: there is no such object, or the disk refuses.
+
+        """
+        target = self.root / checked_name(object_id)
+        if not self.root.is_dir():
+            raise GsPoseError(f'{target}: no such object')
+        with self._writing(), _disk_errors(target):
+            _, trash = self._clear_leftovers(target)
+            if not target.is_dir():
+                raise GsPoseError(f'{target}: no such object')
+            with self._locked('.lock'):
+                target.rename(trash)
+                _fsync(self.root)
+            shutil.rmtree(trash)
+
+    def _folder(self, object_id: str) -> Path:
+        """Where the object is to be read: its folder, or the one a killed `save` left aside."""
+        target = self.root / checked_name(object_id)
+        for folder in (target, target.with_name(f'.old-{target.name}')):
+            if folder.is_dir():
+                return folder
+        raise GsPoseError(f'{target}: no such object')
+
+    def _clear_leftovers(self, target: Path) -> tuple[Path, Path]:
+        """Put right what a killed process left of `target`.
+
+        Returns:
+            The names, free now, for its old folder and for its next one.
+
+        """
+        old, new = target.with_name(f'.old-{target.name}'), target.with_name(f'.new-{target.name}')
+        if new.exists():
+            shutil.rmtree(new)
+        if old.exists() and target.exists():
+            shutil.rmtree(old)
+        elif old.exists():
+            with self._locked('.lock'):
+                old.rename(target)
+        return old, new
+
+    # Two locks, over all processes, that the system frees when their holder dies: one writer at
+    # a time, and no reader during its two renames - but readers while it writes its files.
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            (self.root / '.lock').touch()
+        except OSError as error:
+            raise GsPoseError(f'{self.root}: cannot be written: {error.strerror}') from error
+        with self._locked('.writer-lock'):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        with (self.root / name).open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            lock = (self.root / '.lock').open()
+        except OSError:  # a read-only copy of a database: nobody writes there
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+
+def checked_name(object_id: str) -> str:
+    """`object_id` if it is a plain name (letters, digits, `_.-`, no leading dot).
+
+    Raises:
+        GsPoseError: it is not; it would be used as a folder name.
+
+    """
+    if not isinstance(object_id, str) or not _NAME.fullmatch(object_id) or len(object_id) > 100:
+        raise GsPoseError(
+            f'object id {object_id!r}: only letters, digits, "_", "-" and "." are allowed, '
+            'at most 100, and no leading dot'
+        )
+    return object_id
+
+
+@contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GsPoseError(f'{error.filename or target}: {error.strerror or error}') from error
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(folder: Path, reference: ObjectReference) -> None:
+    header = {
+        'format_version': FORMAT_VERSION,
+        'object_id': reference.object_id,
+        'units': 'metres, radians',
+        'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'package_version': __version__,
+        'diameter_m': float(reference.diameter_m),
+        'box_m': np.asarray(reference.box, float).tolist(),
+        'symmetries': np.asarray(reference.symmetries, float).tolist(),
+        'facts': {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in reference.facts.items()
+        },
+    }
+    write_ply(folder / 'gaussians.ply', reference.gaussians)
+    arrays = {name: getattr(reference.views, name) for name in _VIEW_ARRAYS}
+    np.savez_compressed(folder / 'views.npz', **arrays)
+    if len(reference.views.color):
+        alpha = reference.views.mask[0][..., None] / 255.0
+        picture = (reference.views.color[0] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+        png = cv2.imencode('.png', picture[..., ::-1])[1]
+        (folder / 'thumbnail.png').write_bytes(png.tobytes())
+    (folder / 'object.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
+    for path in folder.iterdir():
+        _fsync(path)
+
+
+def _read(folder: Path, object_id: str) -> ObjectReference:
+    header = _read_header(folder / 'object.yaml', object_id)
+    views_path = folder / 'views.npz'
+    try:
+        with np.load(views_path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in _VIEW_ARRAYS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise GsPoseError(f'{views_path}: not readable: {error}') from error
+    try:
+        reference = ObjectReference(
+            object_id=object_id,
+            gaussians=read_ply(folder / 'gaussians.ply'),
+            diameter_m=float(header['diameter_m']),
+            box=np.asarray(header['box_m'], np.float64),
+            views=ReferenceViews(**arrays),
+            symmetries=np.asarray(header['symmetries'], np.float64).reshape(-1, 4, 4),
+            facts=dict(header['facts']),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise GsPoseError(f'{folder / "object.yaml"}: {error!r}') from error
+    _check(reference, str(folder))
+    return reference
+
+
+def _read_header(path: Path, object_id: str) -> dict[str, Any]:
+    try:
+        header = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise GsPoseError(f'{path}: not readable: {error}') from error
+    version = header.get('format_version') if isinstance(header, dict) else None
+    if version != FORMAT_VERSION:
+        raise GsPoseError(
+            f'{path}: format version {version!r}, this program reads {FORMAT_VERSION}'
+        )
+    if header.get('object_id') != object_id:
+        raise GsPoseError(f'{path}: is of object {header.get("object_id")!r}, not {object_id!r}')
+    return header
+
+
+def _check(reference: ObjectReference, source: str) -> None:
+    """Raise GsPoseError naming the file in the folder `source` that holds an impossible value."""
+    if len(reference.gaussians) == 0:
+        raise GsPoseError(f'{source}: gaussians.ply holds no Gaussian')
+    reference.gaussians.check_finite(f'{source}: gaussians.ply')
+    views = reference.views
+    r, s = views.color.shape[0], views.color.shape[1] if views.color.ndim > 1 else 0
+    expected = {
+        'T_cam_obj': ((r, 4, 4), 'f'),
+        'intrinsics': ((r, 4), 'f'),
+        'color': ((r, s, s, 3), 'u'),
+        'mask': ((r, s, s), 'u'),
+    }
+    for name, (shape, kind) in expected.items():
+        array = getattr(views, name)
+        if array.shape != shape or array.dtype.kind != kind:
+            raise GsPoseError(
+                f'{source}: views.npz: {name} is {array.dtype} {array.shape}, expected {shape}'
+            )
+    if not all(se3.is_rigid(T) for T in views.T_cam_obj):
+        raise GsPoseError(f'{source}: views.npz: T_cam_obj holds NaN or is not a rigid motion')
+    if not (np.isfinite(views.intrinsics).all() and (views.intrinsics[:, :2] > 0).all()):
+        raise GsPoseError(f'{source}: views.npz: intrinsics hold NaN or focal lengths <= 0')
+    if not (np.isfinite(reference.diameter_m) and reference.diameter_m > 0):
+        raise GsPoseError(f'{source}: object.yaml: diameter_m is {reference.diameter_m}')
+    box = np.asarray(reference.box)
+    if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
+        raise GsPoseError(
+            f'{source}: object.yaml: box_m is {box.tolist()}, expected [2, 3] low, high'
+        )
+    if reference.symmetries.shape[1:] != (4, 4) or not all(
+        map(se3.is_rigid, reference.symmetries)
+    ):
+        raise GsPoseError(f'{source}: object.yaml: symmetries are not rigid motions [M, 4, 4]')
