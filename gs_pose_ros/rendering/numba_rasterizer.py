@@ -9,6 +9,7 @@ behind a Gaussian is the final value minus what has been composited so far.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,6 +18,7 @@ from numba import config as numba_config
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.rendering.spherical_harmonics import sh_basis, sh_basis_gradient
 
@@ -451,6 +453,26 @@ def _project_backward(  # noqa: ANN202
             )
 
 
+class GaussianArrays(NamedTuple):
+    """The parameters of `Gaussians` as C-contiguous float32 arrays, without a copy on a CPU."""
+
+    means: NDArray[np.float32]  # [N, 3]
+    quats: NDArray[np.float32]  # [N, 4]
+    log_scales: NDArray[np.float32]  # [N, 3]
+    logit_opacities: NDArray[np.float32]  # [N]
+    sh: NDArray[np.float32]  # [N, K, 3]
+
+    @classmethod
+    def of(cls, gaussians: Gaussians) -> GaussianArrays:
+        """The arrays behind the tensors."""
+        return cls(
+            *(
+                np.ascontiguousarray(getattr(gaussians, name).detach().cpu().numpy(), np.float32)
+                for name in cls._fields
+            )
+        )
+
+
 @dataclass(frozen=True)
 class Projection:
     """The visible Gaussians of one view in depth order, as `_composite` takes them."""
@@ -464,15 +486,9 @@ class Projection:
 
 
 def project(
-    means: NDArray[np.float32],
-    quats: NDArray[np.float32],
-    log_scales: NDArray[np.float32],
-    logit_opacities: NDArray[np.float32],
-    sh: NDArray[np.float32],
-    camera: Camera,
-    T_cam_obj: NDArray,
+    arrays: GaussianArrays, camera: Camera, T_cam_obj: NDArray[np.float64]
 ) -> Projection:
-    """Project and sort; arrays as in `Gaussians`, C-contiguous float32."""
+    """Project, cull and sort by depth; T_cam_obj [4, 4]."""
     W = np.ascontiguousarray(T_cam_obj[:3, :3], np.float32)
     t = np.ascontiguousarray(T_cam_obj[:3, 3], np.float32)
     K = (f32(camera.fx), f32(camera.fy), f32(camera.cx), f32(camera.cy))
@@ -481,11 +497,8 @@ def project(
     top, bottom = (camera.cy + 0.5) / camera.fy, (camera.height - 0.5 - camera.cy) / camera.fy
     mx, my = 0.15 * camera.width / camera.fx, 0.15 * camera.height / camera.fy
     limits = np.array([left + mx, right + mx, top + my, bottom + my], np.float32)
-    out = np.empty((len(means), _N_COLUMNS), np.float32)
-    _project(
-        means, quats, log_scales, logit_opacities, sh, W, t, K, limits,
-        camera.width, camera.height, out,
-    )  # fmt: skip
+    out = np.empty((len(arrays.means), _N_COLUMNS), np.float32)
+    _project(*arrays, W, t, K, limits, camera.width, camera.height, out)
     visible = np.flatnonzero(out[:, _CUT])
     order = visible[np.argsort(out[visible, _DEPTH], kind='stable')]
     return Projection(order, out[order], W, t, K, limits)
@@ -515,11 +528,8 @@ class Rasterize(torch.autograd.Function):
         camera: Camera,
     ) -> Tensor:
         """Arrays as in `Gaussians`; T_cam_obj [4, 4]."""
-        arrays = [
-            np.ascontiguousarray(a.detach().numpy(), np.float32)
-            for a in (means, quats, log_scales, logit_opacities, sh)
-        ]
-        projection = project(*arrays, camera, T_cam_obj.detach().numpy())
+        arrays = GaussianArrays.of(Gaussians(means, quats, log_scales, logit_opacities, sh))
+        projection = project(arrays, camera, T_cam_obj.detach().numpy())
         image = composite(projection, camera)
         ctx.saved = (arrays, projection, image, T_cam_obj.dtype)  # type: ignore[attr-defined]
         return torch.from_numpy(image)
@@ -527,7 +537,7 @@ class Rasterize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple:
         """Gradients by all inputs but the camera."""
-        (means, quats, log_scales, logits, sh), projection, image, pose_dtype = ctx.saved  # type: ignore[attr-defined]
+        arrays, projection, image, pose_dtype = ctx.saved  # type: ignore[attr-defined]
         v_image = np.ascontiguousarray(grad_outputs[0].numpy(), np.float32)
         work = np.ones((image.shape[0], 2, image.shape[2]), np.float32)
         work[:, 1] = np.einsum('hcw,hcw->hw', v_image, image)
@@ -535,12 +545,12 @@ class Rasterize(torch.autograd.Function):
         parts = np.empty((threads, *projection.gaussians.shape), np.float32)
         _composite_backward(projection.gaussians, threads, v_image, work, parts)
         v_projected = parts.sum(0)
-        out = [np.zeros_like(a) for a in (means, quats, log_scales, logits, sh)]
+        out = [np.zeros_like(a) for a in arrays]
         v_pose = np.zeros((16, 3, 4))
         p = projection
         _project_backward(
-            means, quats, log_scales, sh, p.W, p.t, p.K, p.limits, p.order, p.gaussians,
-            v_projected, *out, v_pose,
+            arrays.means, arrays.quats, arrays.log_scales, arrays.sh, p.W, p.t, p.K, p.limits,
+            p.order, p.gaussians, v_projected, *out, v_pose,
         )  # fmt: skip
         pose = torch.zeros(4, 4, dtype=pose_dtype)
         pose[:3] = torch.from_numpy(v_pose.sum(0)).to(pose_dtype)

@@ -1,0 +1,218 @@
+"""Fit Gaussians to posed, masked pictures of one object (the 3DGO of GS-Pose, Sec. 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.losses import psnr, ssim
+from gs_pose_ros.rendering import render
+
+
+@dataclass(frozen=True)
+class FittingView:
+    """One masked crop."""
+
+    color: Tensor  # [H, W, 3], 0 outside the mask
+    mask: Tensor  # [H, W] in [0, 1]
+    depth: Tensor | None  # [H, W] m, 0 where unknown
+    camera: Camera
+    T_cam_obj: Tensor  # [4, 4] float64
+
+
+@dataclass(frozen=True)
+class GaussianFitting:
+    """Settings of the optimisation; learning rates as in 3DGS, positions scaled by the diameter."""
+
+    iterations: int = 1500
+    max_gaussians: int = 12_000
+    densify_from: int = 200
+    densify_until: int = 900
+    densify_every: int = 100
+    # Share of the Gaussians with the largest positional gradient that is split or cloned each time.
+    densify_share: float = 0.08
+    prune_opacity: float = 0.03
+    lr_means: float = 4e-4  # in diameters, falls to 1 % of it
+    lr_quats: float = 2e-3
+    lr_log_scales: float = 8e-3
+    lr_logit_opacities: float = 4e-2
+    lr_sh: float = 5e-3  # higher degrees take a tenth of it
+    ssim_weight: float = 0.2  # lambda_dssim of 3DGS
+    mask_weight: float = 0.5
+    depth_weight: float = 1.0  # per diameter of depth error
+
+    def fit(
+        self,
+        initial: Gaussians,
+        views: Sequence[FittingView],
+        diameter_m: float,
+        on_step: Callable[[int, float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Gaussians:
+        """Optimise `initial` against the views; `on_step(iteration, loss)` after each step.
+
+        Stops early, returning what there is, when `cancelled()` is true.
+        """
+        generator = torch.Generator().manual_seed(0)
+        state = _Optimizer(initial, self, diameter_m)
+        order: list[int] = []
+        for i in range(self.iterations):
+            if cancelled is not None and cancelled():
+                break
+            if not order:
+                order = torch.randperm(len(views), generator=generator).tolist()
+            state.decay(i / self.iterations)
+            view = views[order.pop()]
+            loss = self._loss(state.gaussians(), view, diameter_m)
+            loss.backward()
+            state.accumulate(view.camera, view.T_cam_obj)
+            state.step()
+            if (
+                i % self.densify_every == self.densify_every - 1
+                and self.densify_from <= i < self.densify_until
+            ):
+                state.densify(self, diameter_m, generator)
+            if on_step is not None:
+                on_step(i, loss.item())
+        state.prune(self.prune_opacity, diameter_m)
+        return state.gaussians().detached()
+
+    def _loss(self, gaussians: Gaussians, view: FittingView, diameter_m: float) -> Tensor:
+        color, alpha, depth = render(gaussians, view.camera, view.T_cam_obj)
+        loss = (1 - self.ssim_weight) * (color - view.color).abs().mean()
+        loss = loss + self.ssim_weight * (1 - ssim(color, view.color))
+        loss = loss + self.mask_weight * (alpha - view.mask).abs().mean()
+        if view.depth is not None and self.depth_weight > 0:
+            # Only where both see a surface; sensor outliers at edges are cut off.
+            error = (depth - view.depth) / diameter_m
+            known = (view.depth > 0) & (alpha.detach() > 0.5) & (error.detach().abs() < 0.1)
+            loss = loss + self.depth_weight * (error.abs() * known).mean()
+        return loss
+
+
+class _Optimizer:
+    """Adam over Gaussians whose number changes."""
+
+    def __init__(self, initial: Gaussians, settings: GaussianFitting, diameter_m: float) -> None:
+        self._rates = {
+            'means': settings.lr_means * diameter_m,
+            'quats': settings.lr_quats,
+            'log_scales': settings.lr_log_scales,
+            'logit_opacities': settings.lr_logit_opacities,
+            'sh_dc': settings.lr_sh,
+            'sh_rest': settings.lr_sh / 10,
+        }
+        values = {f.name: getattr(initial, f.name).clone() for f in fields(initial)}
+        sh = values.pop('sh')
+        values['sh_dc'], values['sh_rest'] = sh[:, :1].clone(), sh[:, 1:].clone()
+        self._start(values)
+
+    def _start(self, values: dict[str, Tensor], moments: dict[str, tuple] | None = None) -> None:
+        self._values = {k: v.detach().requires_grad_() for k, v in values.items()}
+        groups = [
+            {'params': [v], 'lr': self._rates[k], 'name': k} for k, v in self._values.items()
+        ]
+        self._adam = torch.optim.Adam(groups, eps=1e-15)
+        for k, (step, m, v) in (moments or {}).items():
+            self._adam.state[self._values[k]] = {'step': step, 'exp_avg': m, 'exp_avg_sq': v}
+        n = len(self._values['means'])
+        self._gradient, self._seen = torch.zeros(n), torch.zeros(n)
+
+    def gaussians(self) -> Gaussians:
+        v = self._values
+        return Gaussians(
+            v['means'],
+            v['quats'],
+            v['log_scales'],
+            v['logit_opacities'],
+            torch.cat([v['sh_dc'], v['sh_rest']], 1),
+        )
+
+    def decay(self, progress: float) -> None:
+        for group in self._adam.param_groups:
+            if group['name'] == 'means':
+                group['lr'] = self._rates['means'] * 0.01**progress
+
+    def accumulate(self, camera: Camera, T_cam_obj: Tensor) -> None:
+        """Positional gradients, brought to the size that image-plane gradients have."""
+        means = self._values['means']
+        assert means.grad is not None
+        z = means.detach() @ T_cam_obj[2, :3].float() + T_cam_obj[2, 3].float()
+        norm = means.grad.norm(dim=1) * z / camera.fx
+        self._gradient += norm
+        self._seen += norm > 0
+
+    def step(self) -> None:
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+
+    def _select(self, keep: Tensor, added: dict[str, Tensor]) -> None:
+        moments = {}
+        for k, v in self._values.items():
+            state = self._adam.state[v]
+            n = len(added[k])
+            m, s = (
+                torch.cat([state[name][keep], state[name].new_zeros(n, *v.shape[1:])])
+                for name in ('exp_avg', 'exp_avg_sq')
+            )
+            moments[k] = (state['step'], m, s)
+        values = {k: torch.cat([v.detach()[keep], added[k]]) for k, v in self._values.items()}
+        self._start(values, moments)
+
+    def prune(self, min_opacity: float, diameter_m: float) -> None:
+        v = self._values
+        keep = (v['logit_opacities'].sigmoid() > min_opacity) & (
+            v['log_scales'].exp().amax(1) < 0.3 * diameter_m
+        )
+        self._select(keep, {k: x.detach()[:0] for k, x in v.items()})
+
+    def densify(
+        self, settings: GaussianFitting, diameter_m: float, generator: torch.Generator
+    ) -> None:
+        """Split the large and clone the small Gaussians that the images still pull at (3DGS)."""
+        v = {k: x.detach() for k, x in self._values.items()}
+        n = len(v['means'])
+        alive = v['logit_opacities'].sigmoid() > settings.prune_opacity
+        room = settings.max_gaussians - int(alive.sum())
+        count = max(0, min(int(settings.densify_share * n), room))
+        score = torch.where(alive, self._gradient / self._seen.clamp(min=1), -1.0)
+        chosen = score.topk(count).indices
+        scales = v['log_scales'][chosen].exp()
+        # Both halves of a split lie one draw from the Gaussian apart and are 1.6 times smaller.
+        rotation = _rotations(v['quats'][chosen])
+        draw = torch.randn(count, 3, generator=generator) * scales
+        offset = (rotation @ draw[..., None])[..., 0]
+        large = scales.amax(1) > 0.01 * diameter_m
+        added = {k: x[chosen].clone() for k, x in v.items()}
+        added['means'] += offset
+        shrink = torch.where(large, float(np.log(1.6)), 0.0)[:, None]
+        added['log_scales'] -= shrink
+        with torch.no_grad():
+            self._values['log_scales'][chosen] -= shrink
+        self._select(alive, added)
+
+
+def _rotations(quats: Tensor) -> Tensor:
+    q = torch.nn.functional.normalize(quats, dim=1)
+    w, u = q[:, :1, None], q[:, 1:]
+    hat = torch.from_numpy(se3.hat(u.numpy())).float()
+    return torch.eye(3) + 2 * w * hat + 2 * hat @ hat
+
+
+def heldout_psnr(gaussians: Gaussians, views: Sequence[FittingView]) -> list[float]:
+    """PSNR in dB inside the mask, one for each view."""
+    values = []
+    for view in views:
+        with torch.no_grad():
+            color = render(gaussians, view.camera, view.T_cam_obj).color.clamp(0, 1)
+        mask: NDArray[np.bool_] = view.mask.numpy() > 0.5
+        values.append(psnr(color.numpy(), view.color.numpy(), mask))
+    return values

@@ -1,0 +1,439 @@
+"""Pose refinement by Gauss-Newton/Levenberg-Marquardt on rendered colour, silhouette and depth.
+
+Each step renders colour, alpha and depth once and takes the image Jacobian from the rendered depth
+(dI/dxi = grad I . dpi/dX . dX/dxi) instead of differentiating through the rasterizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.estimate import PoseEstimate, Status
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.verification import PoseCheck, Verification
+from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+
+
+@dataclass(frozen=True)
+class PyramidLevel:
+    """One resolution of the coarse-to-fine refinement."""
+
+    crop_size: int  # px
+    iterations: int
+    depth_sigma: float  # scale of a depth residual, in diameters, on top of the sensor's noise
+    color_sigma: float  # scale of a colour residual, of [0, 1]
+
+
+COARSE = (PyramidLevel(40, 6, 0.1, 0.2), PyramidLevel(64, 6, 0.03, 0.1))
+FINE = (PyramidLevel(96, 6, 0.01, 0.08), PyramidLevel(144, 6, 0.004, 0.06))
+
+
+@dataclass(frozen=True)
+class LMRefiner:
+    """Refine pose hypotheses of one object in one frame; stateless."""
+
+    crop_padding: float = 1.3  # side of the crop in diameters at the object's distance
+    silhouette_sigma: float = 0.25
+    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, as stereo and structured light have.
+    depth_noise_m: float = 0.001
+    depth_noise_per_m2: float = 0.002
+    robust_cut: float = 4.0  # Tukey's limit in sigmas
+    coarse: tuple[PyramidLevel, ...] = COARSE
+    fine: tuple[PyramidLevel, ...] = FINE
+    refine_best: int = 2  # hypotheses that also pass the fine levels
+    convergence: float = 1e-3  # stop when a step moves less than this share of the diameter
+    verification: Verification = Verification()
+
+    def refine(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        hypotheses: Sequence[NDArray[np.float64]],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseEstimate:
+        """The best pose near the hypotheses T_cam_obj [4, 4]; all coarsely, the best ones finely.
+
+        `mask` [H, W] marks the visible object; without it the silhouette comes from the depth.
+        The score is that of `Verification`. LOST with a reason when no hypothesis explains the
+        image; the pose is then the best of the bad ones and must not be used.
+        """
+        if not hypotheses:
+            return self._lost(frame, np.eye(4), 'no initial pose')
+        if mask is not None and not mask.any():
+            return self._lost(frame, np.asarray(hypotheses[0]), 'the mask is empty')
+        candidates: list[tuple[float, NDArray[np.float64], int]] = []
+        for T in hypotheses:
+            T = np.asarray(T, np.float64)
+            if mask is not None:
+                T = align_to_mask(frame, reference, T, mask)
+            T, iterations, _ = self._run(frame, reference, T, mask, self.coarse)
+            check = self.verification.check(frame, reference, T, mask)
+            candidates.append((check.score, T, iterations))
+        candidates.sort(key=lambda c: -c[0])
+        results = []
+        total = sum(c[2] for c in candidates)
+        for _, T, _ in candidates[: self.refine_best]:
+            T, iterations, hessian = self._run(frame, reference, T, mask, self.fine)
+            total += iterations
+            results.append((self.verification.check(frame, reference, T, mask), T, hessian))
+        check, T, hessian = max(results, key=lambda r: r[0].score)
+        return self._estimate(frame, T, check, hessian, total, Status.CONVERGED)
+
+    def track(
+        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    ) -> PoseEstimate:
+        """Follow the object from its pose in the frame before; TRACKED, or LOST with a reason."""
+        T, iterations, _ = self._run(frame, reference, T_cam_obj, None, self.coarse[-1:])
+        T, more, hessian = self._run(frame, reference, T, None, self.fine[:1])
+        check = self.verification.check(frame, reference, T, None)
+        return self._estimate(frame, T, check, hessian, iterations + more, Status.TRACKED)
+
+    def _estimate(
+        self,
+        frame: RGBDFrame,
+        T: NDArray[np.float64],
+        check: PoseCheck,
+        hessian: NDArray[np.float64] | None,
+        iterations: int,
+        success: Status,
+    ) -> PoseEstimate:
+        if check.reason:
+            return replace(self._lost(frame, T, check.reason), score=check.score)
+        if hessian is None:
+            return self._lost(frame, T, 'the object is not in view')
+        return PoseEstimate(
+            T_cam_obj=T,
+            score=check.score,
+            status=success,
+            covariance=np.linalg.pinv(hessian, hermitian=True),
+            iterations=iterations,
+            stamp_ns=frame.stamp_ns,
+        )
+
+    def _lost(self, frame: RGBDFrame, T: NDArray[np.float64], reason: str) -> PoseEstimate:
+        return PoseEstimate(T, 0.0, Status.LOST, reason, stamp_ns=frame.stamp_ns)
+
+    def _run(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None,
+        levels: Sequence[PyramidLevel],
+    ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
+        """Pose, renders used and the Hessian (left tangent, camera frame) after the levels."""
+        arrays = GaussianArrays.of(reference.gaussians)
+        iterations, hessian = 0, None
+        for level in levels:
+            window = ObjectWindow.around(frame, reference, T, mask, self.crop_padding, level.crop_size)
+            if window is None:
+                return T, iterations, None
+            T, used, hessian = self._level(arrays, reference, window, T, level)
+            iterations += used
+        return T, iterations, hessian
+
+    def _level(
+        self,
+        arrays: GaussianArrays,
+        reference: ObjectReference,
+        window: ObjectWindow,
+        T: NDArray[np.float64],
+        level: PyramidLevel,
+    ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
+        """Levenberg-Marquardt at one resolution."""
+        center_obj = reference.box.mean(0)
+        sigma_depth = level.depth_sigma * reference.diameter_m
+        gain = np.array([1.0, 1, 1, 0, 0, 0])
+        damping = 1e-3
+        system = self._system(arrays, window, T, center_obj, sigma_depth, level, gain)
+        for i in range(1, level.iterations + 1):
+            if system.support == 0:
+                return T, i, None
+            H = system.H + damping * np.diag(np.diag(system.H)) + 1e-9 * np.eye(6)
+            xi = -np.linalg.solve(H, system.b)
+            # Outside this the linearisation says nothing: a quarter diameter, half a radian.
+            limit = max(
+                np.linalg.norm(xi[:3]) / (0.25 * reference.diameter_m),
+                np.linalg.norm(xi[3:]) / 0.5,
+                1.0,
+            )
+            xi /= limit
+            candidate_T = move_about(T, T[:3, :3] @ center_obj + T[:3, 3], xi)
+            candidate = self._system(
+                arrays, window, candidate_T, center_obj, sigma_depth, level, system.gain
+            )
+            if candidate.cost < system.cost:
+                T, system = candidate_T, candidate
+                damping = max(damping * 0.2, 1e-6)
+                step = max(
+                    np.linalg.norm(xi[:3]), np.linalg.norm(xi[3:]) * reference.diameter_m / 2
+                )
+                if step < self.convergence * reference.diameter_m:
+                    break
+            else:
+                damping *= 10
+                if damping > 1e3:
+                    break
+        center = T[:3, :3] @ center_obj + T[:3, 3]
+        # From the tangent about the object's centre to the one about the camera's.
+        shift = np.eye(6)
+        shift[:3, 3:] = -se3.hat(center)
+        return T, i, np.linalg.inv(shift).T @ system.H @ np.linalg.inv(shift)
+
+    def _system(
+        self,
+        arrays: GaussianArrays,
+        window: ObjectWindow,
+        T: NDArray[np.float64],
+        center_obj: NDArray[np.float64],
+        sigma_depth: float,
+        level: PyramidLevel,
+        gain: NDArray[np.float64],
+    ) -> NormalEquations:
+        """Render at T and accumulate the normal equations of all residuals."""
+        camera = window.camera
+        image = composite(project(arrays, camera, T), camera)
+        gain = _fit_gain(image, window.color, window.depth, sigma_depth * 4, gain)
+        center = T[:3, :3] @ center_obj + T[:3, 3]
+        noise = self.depth_noise_m + self.depth_noise_per_m2 * center[2] ** 2
+        H, b = np.zeros((6, 6)), np.zeros(6)
+        cost, support = _normal_equations(
+            image,
+            window.color,
+            window.depth,
+            window.mask,
+            np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            center,
+            gain,
+            np.array([level.color_sigma, float(np.hypot(sigma_depth, noise)), self.silhouette_sigma]),
+            self.robust_cut,
+            H,
+            b,
+        )
+        return NormalEquations(H, b, cost, support, gain)
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """H xi = -b of one linearisation about the object's centre."""
+
+    H: NDArray[np.float64]  # [6, 6]
+    b: NDArray[np.float64]  # [6]
+    cost: float  # mean robust cost over the rendered pixels
+    support: int  # pixels that constrain the pose
+    gain: NDArray[np.float64]  # [6] colour gains and offsets, image = gain * rendering + offset
+
+
+def align_to_mask(
+    frame: RGBDFrame,
+    reference: ObjectReference,
+    T_cam_obj: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Shift T so that the rendered surface covers the mask [H, W] (GS2Pose's z correction, and xy).
+
+    The centroid of the visible surface is moved onto that of the masked pixels: with depth in
+    space, without it in the image, the distance following the square root of the areas (GS-Pose,
+    Eqs. 3-4).
+    """
+    window = ObjectWindow.around(frame, reference, T_cam_obj, mask, 2.5, 64)
+    if window is None or not (window.mask > 0.5).any():
+        return T_cam_obj
+    camera = window.camera
+    image = composite(project(GaussianArrays.of(reference.gaussians), camera, T_cam_obj), camera)
+    solid = image[:, 4] > 0.5
+    if not solid.any():
+        return T_cam_obj
+    labelled = window.mask > 0.5
+    z = np.where(solid, image[:, 3] / np.maximum(image[:, 4], 1e-6), 0)
+    rendered = camera.point_map(z)[solid]
+    known = labelled & (window.depth > 0)
+    out = T_cam_obj.copy()
+    if np.count_nonzero(known) >= 10:
+        observed = camera.point_map(window.depth)[known]
+        out[:3, 3] += np.median(observed, 0) - np.median(rendered, 0)
+        return out
+    distance = T_cam_obj[2, 3] * np.sqrt(np.count_nonzero(solid) / np.count_nonzero(labelled))
+    rows, cols = np.nonzero(labelled)
+    center = camera.project(rendered.mean(0))
+    shift = np.array([cols.mean(), rows.mean()]) - center
+    anchor = camera.project(T_cam_obj[:3, 3]) + shift
+    out[:3, 3] = camera.back_project(anchor, distance)
+    return out
+
+
+def move_about(
+    T: NDArray[np.float64], center: NDArray[np.float64], xi: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Turn T by the rotation of xi about `center` [3] (camera frame) and shift by its translation."""
+    R = se3.exp(np.concatenate([np.zeros(3), xi[3:]]))[:3, :3]
+    out = np.eye(4)
+    out[:3, :3] = R @ T[:3, :3]
+    out[:3, 3] = R @ (T[:3, 3] - center) + center + xi[:3]
+    return out
+
+
+_kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
+
+
+@numba.njit(**_kernel)
+def _fit_gain(image, color, depth, depth_cut, previous):  # noqa: ANN001, ANN202
+    """Gain and offset per channel from rendering to image, over pixels that agree in depth.
+
+    Robust by one reweighting from the previous gain; pulled towards (1, 0), because an object of
+    one colour does not tell gain from offset.
+    """
+    height, _, width = image.shape
+    out = previous.copy()
+    for channel in range(3):
+        n, sx, sy, sxx, sxy = 0.0, 0.0, 0.0, 0.0, 0.0
+        for y in range(height):
+            for x in range(width):
+                alpha = image[y, 4, x]
+                if alpha < 0.9 or np.isnan(color[y, x, channel]):
+                    continue
+                d = depth[y, x]
+                if d > 0 and abs(d - image[y, 3, x] / alpha) > depth_cut:
+                    continue
+                r = image[y, channel, x] / alpha
+                o = color[y, x, channel]
+                e = (previous[channel] * r + previous[3 + channel] - o) / 0.2
+                w = 1 / (1 + e * e)
+                n += w
+                sx += w * r
+                sy += w * o
+                sxx += w * r * r
+                sxy += w * r * o
+        if n < 10:
+            continue
+        mx, my = sx / n, sy / n
+        variance, covariance = sxx / n - mx * mx, sxy / n - mx * my
+        prior = 0.01
+        gain = (covariance + prior) / (variance + prior)
+        gain = min(2.0, max(0.4, gain))
+        out[channel] = gain
+        out[3 + channel] = my - gain * mx
+    return out
+
+
+@numba.njit(**_kernel)
+def _tukey(r, cut):  # noqa: ANN001, ANN202
+    """Weight and cost of a residual r in sigmas."""
+    if abs(r) >= cut:
+        return 0.0, cut * cut / 6
+    k = 1 - (r / cut) ** 2
+    return k * k, cut * cut / 6 * (1 - k * k * k)
+
+
+@numba.njit(**_kernel)
+def _add(H, b, J, r, w):  # noqa: ANN001, ANN202
+    for i in range(6):
+        wj = w * J[i]
+        b[i] += wj * r
+        for j in range(i + 1):
+            H[i, j] += wj * J[j]
+
+
+@numba.njit(**_kernel)
+def _normal_equations(  # noqa: ANN202
+    image, color, depth, mask, K, center, gain, sigmas, cut, H, b  # noqa: ANN001
+):  # fmt: skip
+    """Fill H [6, 6] and b [6]; return (cost per pixel, number of pixels that constrain the pose).
+
+    image [S, 5, S] as `composite` gives it; the tangent is (translation, rotation about `center`).
+    """
+    height, _, width = image.shape
+    fx, fy, cx, cy = K
+    sigma_color, sigma_depth, sigma_silhouette = sigmas
+    J = np.zeros(6)
+    du, dv, dz = np.zeros(6), np.zeros(6), np.zeros(6)
+    cost, pixels, support = 0.0, 0, 0
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            alpha = image[y, 4, x]
+            if alpha < 0.02:
+                continue
+            z = image[y, 3, x] / alpha
+            X, Y = (x - cx) / fx * z, (y - cy) / fy * z
+            rx, ry, rz = X - center[0], Y - center[1], z - center[2]
+            # Motion of the surface point: translation + rotation x (X - center).
+            dz[2], dz[3], dz[4] = 1, ry, -rx
+            u_z, v_z = -fx * X / (z * z), -fy * Y / (z * z)
+            du[0], du[2], du[3], du[4], du[5] = (
+                fx / z, u_z, u_z * ry, fx / z * rz - u_z * rx, -fx / z * ry,
+            )  # fmt: skip
+            dv[1], dv[2], dv[3], dv[4], dv[5] = (
+                fy / z, v_z, -fy / z * rz + v_z * ry, -v_z * rx, fy / z * rx,
+            )  # fmt: skip
+            observed = depth[y, x]
+            error = (z - observed) / sigma_depth
+            occluded = observed > 0 and error > cut
+            if occluded:
+                continue  # something stands in front: no residual of this pixel concerns the object
+            pixels += 1
+            constrains = False
+            inner = (
+                image[y, 4, x - 1] > 0.5
+                and image[y, 4, x + 1] > 0.5
+                and image[y - 1, 4, x] > 0.5
+                and image[y + 1, 4, x] > 0.5
+                and alpha > 0.5
+            )
+            # Silhouette: outline of the rendering against the mask, or against free space.
+            gu = 0.5 * (image[y, 4, x + 1] - image[y, 4, x - 1])
+            gv = 0.5 * (image[y + 1, 4, x] - image[y - 1, 4, x])
+            label = mask[y, x]
+            if label < 0 and observed > 0:
+                label = 1.0 if error > -cut else 0.0
+            if label >= 0:
+                r = (alpha - label) / sigma_silhouette
+                w, c = _tukey(r, cut)
+                cost += c
+                if gu * gu + gv * gv > 1e-4:
+                    for i in range(6):
+                        J[i] = -(gu * du[i] + gv * dv[i]) / sigma_silhouette
+                    _add(H, b, J, r, w)
+                    constrains = True
+            if inner:
+                if observed > 0:
+                    w, c = _tukey(error, cut)
+                    cost += c
+                    zu = 0.5 * (image[y, 3, x + 1] / image[y, 4, x + 1] - image[y, 3, x - 1] / image[y, 4, x - 1])
+                    zv = 0.5 * (image[y + 1, 3, x] / image[y + 1, 4, x] - image[y - 1, 3, x] / image[y - 1, 4, x])
+                    # A jump of the depth inside the object has no useful slope.
+                    if w > 0 and zu * zu + zv * zv < (8 * z / fx) ** 2:
+                        for i in range(6):
+                            J[i] = (dz[i] - zu * du[i] - zv * dv[i]) / sigma_depth
+                        _add(H, b, J, error, w)
+                        constrains = True
+                    if w == 0:  # behind: not the object, its colour says nothing either
+                        cost += 3 * cut * cut / 6
+                        continue
+                for channel in range(3):
+                    seen = color[y, x, channel]
+                    if np.isnan(seen):
+                        continue
+                    g = gain[channel]
+                    value = image[y, channel, x] / alpha
+                    r = (g * value + gain[3 + channel] - seen) / sigma_color
+                    w, c = _tukey(r, cut)
+                    cost += c
+                    cu = 0.5 * g * (image[y, channel, x + 1] / image[y, 4, x + 1] - image[y, channel, x - 1] / image[y, 4, x - 1])
+                    cv = 0.5 * g * (image[y + 1, channel, x] / image[y + 1, 4, x] - image[y - 1, channel, x] / image[y - 1, 4, x])
+                    for i in range(6):
+                        J[i] = -(cu * du[i] + cv * dv[i]) / sigma_color
+                    _add(H, b, J, r, w)
+                constrains = True
+            support += constrains
+    for i in range(6):
+        for j in range(i):
+            H[j, i] = H[i, j]
+    return cost / max(pixels, 1), support

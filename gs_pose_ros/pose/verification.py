@@ -1,0 +1,149 @@
+"""Does a rendering at a pose explain the image? The one place that says found or not found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+
+
+@dataclass(frozen=True)
+class PoseCheck:
+    """What a rendering and the image have in common; shares are in [0, 1]."""
+
+    score: float  # product of the agreements below, discounted for what is hidden
+    reason: str  # empty when the pose explains the image
+    visible: float  # share of the rendered silhouette that nothing hides
+    depth: float  # share of the visible pixels with known depth that agree; 1 without depth
+    color: float  # agreement of colour after a gain for the light
+    structure: float  # correlation of the luminance pattern, 1 where the object has none
+    outline: float  # share of the visible outline that lies on an edge of the image or the depth
+    silhouette: float  # overlap with the visible mask; 1 without one
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Limits of the check; lengths are shares of the object's diameter."""
+
+    crop_size: int = 96
+    crop_padding: float = 1.3
+    depth_tolerance: float = 0.05
+    depth_noise_per_m2: float = 0.004
+    color_sigma: float = 0.12
+    min_pixels: int = 30  # of the silhouette in the crop that lie inside the image
+    min_visible: float = 0.25
+    min_score: float = 0.35
+
+    def check(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseCheck:
+        """Compare a rendering at T_cam_obj with the frame (and a visible mask [H, W], if given)."""
+        window = ObjectWindow.around(
+            frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size
+        )
+        if window is None:
+            return self._rejected('the object is not in view')
+        arrays = GaussianArrays.of(reference.gaussians)
+        image = composite(project(arrays, window.camera, T_cam_obj), window.camera)
+        alpha = image[:, 4]
+        solid = alpha > 0.5
+        inside = solid & ~np.isnan(window.color[..., 0])
+        if np.count_nonzero(inside) < self.min_pixels:
+            return self._rejected('the object is not in view')
+        z = image[:, 3] / np.maximum(alpha, 1e-6)
+        tolerance = (
+            self.depth_tolerance * reference.diameter_m
+            + self.depth_noise_per_m2 * float(np.median(z[inside])) ** 2
+        )
+        known = inside & (window.depth > 0)
+        error = window.depth - z
+        hidden = known & (error < -tolerance)
+        behind = known & (error > tolerance)
+        agree = known & ~hidden & ~behind
+        shown = inside & ~hidden
+        visible = np.count_nonzero(shown) / np.count_nonzero(solid)
+        if visible < self.min_visible:
+            return self._rejected(f'only {visible:.0%} of the object would be visible', visible)
+        depth = np.count_nonzero(agree) / max(np.count_nonzero(agree | behind), 1)
+        if not known.any():
+            depth = 1.0
+        compared = shown & ~behind
+        if np.count_nonzero(compared) < self.min_pixels:
+            return self._rejected('the depth lies behind the object everywhere', visible)
+        rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, 1e-6)[..., None]
+        color, structure = self._colors(rendered[compared], window.color[compared])
+        outline = self._outline(solid, hidden, window)
+        silhouette = 1.0
+        if mask is not None:
+            labelled = window.mask > 0.5
+            union = np.count_nonzero((labelled | shown) & (window.mask >= 0))
+            silhouette = np.count_nonzero(labelled & shown) / max(union, 1)
+        score = float(visible**0.5 * depth * color * (0.5 + 0.5 * structure) * outline**0.5)
+        reason = ''
+        if score < self.min_score:
+            reason = (
+                f'score {score:.2f} < {self.min_score:.2f}: visible {visible:.2f}, depth {depth:.2f}, '
+                f'colour {color:.2f}, structure {structure:.2f}, outline {outline:.2f}'
+            )
+        return PoseCheck(score, reason, visible, depth, color, structure, outline, silhouette)
+
+    def _rejected(self, reason: str, visible: float = 0.0) -> PoseCheck:
+        return PoseCheck(0.0, reason, visible, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+    def _colors(
+        self, rendered: NDArray[np.float32], observed: NDArray[np.float32]
+    ) -> tuple[float, float]:
+        """Agreement of colour and of the luminance pattern over pixels [P, 3].
+
+        Light may change brightness freely (0.4 to 2.5) and its colour by a quarter, not more: a
+        free gain a channel would turn any plain object into any other.
+        """
+        weight = np.ones(len(rendered))
+        gain = np.ones(3)
+        for _ in range(3):
+            w = weight[:, None]
+            common = np.sum(w * rendered * observed) / max(np.sum(w * rendered**2), 1e-9)
+            common = np.clip(common, 0.4, 2.5)
+            channel = np.sum(w * rendered * observed, 0) / np.maximum(
+                np.sum(w * rendered**2, 0), 1e-9
+            )
+            gain = np.clip(channel, 0.8 * common, 1.25 * common)
+            squared = np.sum((rendered * gain - observed) ** 2, 1) / 3
+            weight = 1 / (1 + squared / self.color_sigma**2)
+        color = float(np.mean(np.exp(-0.5 * squared / self.color_sigma**2)))
+        a, b = (rendered * gain).mean(1), observed.mean(1)
+        a, b = a - a.mean(), b - b.mean()
+        # 0.03 of contrast is noise: an object without a pattern is not asked for one.
+        structure = (np.mean(a * b) + 0.03**2) / (
+            np.sqrt(np.mean(a * a) * np.mean(b * b)) + 0.03**2
+        )
+        return color, float(np.clip(structure, 0, 1))
+
+    def _outline(
+        self, solid: NDArray[np.bool_], hidden: NDArray[np.bool_], window: ObjectWindow
+    ) -> float:
+        """Share of the outline within 2 px of an edge of colour or depth; hidden parts left out."""
+        square = np.ones((3, 3), np.uint8)
+        shape = solid.astype(np.uint8)
+        outline = solid & (cv2.erode(shape, square) == 0)
+        outline &= ~np.isnan(window.color[..., 0])
+        outline &= cv2.dilate(hidden.astype(np.uint8), square) == 0
+        if np.count_nonzero(outline) < 10:
+            return 1.0
+        gray = (np.nan_to_num(window.color) * 255).astype(np.uint8)
+        edges = np.zeros(solid.shape, np.uint8)
+        for channel in range(3):
+            edges |= cv2.Canny(np.ascontiguousarray(gray[..., channel]), 20, 50)
+        near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
+        return np.count_nonzero(near & outline) / np.count_nonzero(outline)

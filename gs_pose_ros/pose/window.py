@@ -1,0 +1,55 @@
+"""The square of an image around an object, resampled: what refiners and checks compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.frame import RGBDFrame, warp_window
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.objects.database import ObjectReference
+
+
+@dataclass(frozen=True)
+class ObjectWindow:
+    """The square around an object, resampled."""
+
+    camera: Camera
+    color: NDArray[np.float32]  # [S, S, 3], NaN outside the image
+    depth: NDArray[np.float32]  # [S, S] m, 0 unknown
+    mask: NDArray[np.float32]  # [S, S] in [0, 1], -1 where unknown
+
+    @classmethod
+    def around(
+        cls,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None,
+        padding: float,
+        size: int,
+    ) -> ObjectWindow | None:
+        """The window of `size` px about the object's centre; None when it lies outside the view."""
+        center = T_cam_obj[:3, :3] @ reference.box.mean(0) + T_cam_obj[:3, 3]
+        if not np.isfinite(center).all() or center[2] < 0.5 * reference.diameter_m:
+            return None
+        side = padding * reference.diameter_m * frame.camera.fx / center[2]
+        left, top = frame.camera.project(center) - side / 2
+        height, width = frame.camera.shape
+        if left + side < 0 or top + side < 0 or left > width or top > height:
+            return None
+        factor = size / side
+        camera = frame.camera.crop(left, top, side, side, factor)
+        crop = frame.warp(camera, left, top, factor)
+        depth = crop.depth if crop.depth is not None else np.zeros(camera.shape, np.float32)
+        known = warp_window(np.ones(frame.camera.shape, np.float32), camera, left, top, factor)
+        if mask is None:
+            soft = np.full(camera.shape, -1, np.float32)
+        else:
+            soft = warp_window(mask.astype(np.float32), camera, left, top, factor)
+            soft[known < 0.5] = -1
+        color = crop.color
+        color[known < 0.99] = np.nan
+        return cls(camera, color, depth, soft)
