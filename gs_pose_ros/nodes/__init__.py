@@ -1,0 +1,1 @@
+"""The ROS 2 nodes: glue between topics, services and the core. Nothing else imports them."""
