@@ -33,7 +33,7 @@ INTERFACES := CMakeLists.txt package.xml setup.py $(wildcard cmake/* cmake/*/* c
 
 setup: $(VENV)/.interfaces
 
-$(VENV)/.requirements: constraints.txt Makefile
+$(VENV)/.requirements: constraints.txt
 	@[ -n '$(PYTHON)' ] && $(PYTHON) -c '$(SUITED)' || { \
 		echo 'error: this needs Python 3.10, 3.11 or 3.12: make PYTHON=/path/to/python' >&2; \
 		exit 1; }
