@@ -1,0 +1,134 @@
+"""The imports of the package point one way, and importing it is cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'gs_pose_ros'
+
+# From the bottom up. A module may import its own layer (inside a folder) and those above it in
+# this list; 'frame' and its neighbours are one layer, and import each other without a cycle.
+LAYERS = (
+    ('errors',),
+    ('geometry',),
+    ('frame', 'estimate', 'gaussians', 'ply', 'losses'),
+    ('rendering',),
+    ('objects',),
+    ('models',),
+    ('pose',),
+    ('localization',),
+    ('tracking',),
+    ('visualization',),
+    ('evaluation',),
+    ('ros_compat',),
+    ('nodes', 'graph', 'replay'),
+    ('demo',),
+    ('cli',),
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+ROS_PACKAGES = ('rclpy', 'rpyutils', 'message_filters', 'cv_bridge', 'tf2_ros', 'rosidl_runtime_py')
+    'rclpy',
+    'rpyutils',
+    'rosidl_runtime_py',
+    'message_filters',
+    'cv_bridge',
+    'tf2_ros',
+)
+MAY_USE_ROS = ('nodes', 'ros_compat')
+
+MODULES = sorted(PACKAGE.rglob('*.py'))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, full name) of everything a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ''
+            if node.level:
+                package = module_name(path).split('.')
+                drop = node.level - (path.name == '__init__.py')
+                base = '.'.join([*package[: len(package) - drop], *filter(None, [base])])
+            yield from ((node.lineno, f'{base}.{alias.name}') for alias in node.names)
+
+
+def part_of(name: str) -> str:
+    """'pose' for gs_pose_ros.pose.lm_refiner, '' for the package itself."""
+    return [*name.split('.'), ''][1]
+
+
+def is_ros(name: str) -> bool:
+    top, part = name.split('.')[0], part_of(name)
+    own = top == PACKAGE.name and part in ('msg', 'srv')
+    return own or top in ROS_PACKAGES or top.endswith(('_msgs', '_interfaces'))
+
+
+@pytest.mark.parametrize('path', MODULES, ids=module_name)
+def test_imports_point_upwards(path: Path) -> None:
+    here = part_of(module_name(path))
+    if not here:
+        assert not [name for _, name in imports(path) if part_of(name) in RANK]
+        return
+    assert here in RANK, f'{here} has no place in the order of imports'
+    for line, name in imports(path):
+        there = part_of(name)
+        if name.split('.')[0] != PACKAGE.name or there not in RANK:
+            continue
+        where = f'{path}:{line} imports {name}'
+        assert RANK[there] <= RANK[here], f'{where}, which is above it'
+        assert there != 'nodes' or here == 'nodes', f'{where}: nobody imports nodes'
+
+
+@pytest.mark.parametrize('path', MODULES, ids=module_name)
+def test_only_nodes_and_ros_compat_import_ros(path: Path) -> None:
+    if part_of(module_name(path)) not in MAY_USE_ROS:
+        assert not [f'{path}:{line} {name}' for line, name in imports(path) if is_ros(name)]
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    names = {module_name(path) for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        targets = {t for _, n in imports(path) for t in (n, n.rpartition('.')[0]) if t in names}
+        graph[module_name(path)] = targets - {module_name(path)}
+    # A package and its modules count as one: `from gs_pose_ros.objects import x` names both.
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, ' -> '.join([*trail[trail.index(name) :], name])
+        if name not in done:
+            for target in graph[name]:
+                walk(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = (
+        'import sys, time; t = time.perf_counter(); import gs_pose_ros; '
+        'print(time.perf_counter() - t); '
+        'print([m for m in ("torch", "numba", "cv2", "rclpy", "numpy") if m in sys.modules])'
+    )
+    command = [sys.executable, '-c', code]
+    # The best of three: the machine may be busy with the other tests.
+    outputs = [
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+        for _ in range(3)
+    ]
+    seconds = min(float(output.stdout.split('\n')[0]) for output in outputs)
+    assert seconds < 0.3
+    assert outputs[0].stdout.split('\n')[1] == '[]'
