@@ -32,14 +32,7 @@ LAYERS = (
     ('cli',),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-ROS_PACKAGES = ('rclpy', 'rpyutils', 'message_filters', 'cv_bridge', 'tf2_ros', 'rosidl_runtime_py')
-    'rclpy',
-    'rpyutils',
-    'rosidl_runtime_py',
-    'message_filters',
-    'cv_bridge',
-    'tf2_ros',
-)
+ROS_PACKAGES = ('rclpy', 'rpyutils', 'message_filters', 'cv_bridge', 'tf2_ros')
 MAY_USE_ROS = ('nodes', 'ros_compat')
 
 MODULES = sorted(PACKAGE.rglob('*.py'))
@@ -50,9 +43,12 @@ def module_name(path: Path) -> str:
     return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, full name) of everything a file imports, also inside functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path: Path, types: bool = True) -> Iterator[tuple[int, str]]:
+    """(line, full name) of all a file imports, also inside functions; `types`: TYPE_CHECKING too."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING' and not types:
+            node.body = []  # ast.walk has not gone into it yet
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -101,7 +97,8 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     names = {module_name(path) for path in MODULES}
     graph: dict[str, set[str]] = {}
     for path in MODULES:
-        targets = {t for _, n in imports(path) for t in (n, n.rpartition('.')[0]) if t in names}
+        found = [name for _, name in imports(path, types=False)]
+        targets = {t for name in found for t in (name, name.rpartition('.')[0]) if t in names}
         graph[module_name(path)] = targets - {module_name(path)}
     # A package and its modules count as one: `from gs_pose_ros.objects import x` names both.
     done: set[str] = set()
