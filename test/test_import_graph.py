@@ -43,12 +43,14 @@ def module_name(path: Path) -> str:
     return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
-def imports(path: Path, types: bool = True) -> Iterator[tuple[int, str]]:
-    """(line, full name) of all a file imports, also inside functions; `types`: TYPE_CHECKING too."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING' and not types:
-            node.body = []  # ast.walk has not gone into it yet
+def imports(path: Path, at_run_time: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, full name) of all a file imports, functions included; or all but those for types."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    checks = [n for n in nodes if isinstance(n, ast.If) and ast.unparse(n.test) == 'TYPE_CHECKING']
+    for_types = {n for check in checks for n in check.body} if at_run_time else set()
+    for node in nodes:
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -97,7 +99,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     names = {module_name(path) for path in MODULES}
     graph: dict[str, set[str]] = {}
     for path in MODULES:
-        found = [name for _, name in imports(path, types=False)]
+        found = [name for _, name in imports(path, at_run_time=True)]
         targets = {t for name in found for t in (name, name.rpartition('.')[0]) if t in names}
         graph[module_name(path)] = targets - {module_name(path)}
     # A package and its modules count as one: `from gs_pose_ros.objects import x` names both.
