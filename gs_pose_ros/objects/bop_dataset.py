@@ -43,7 +43,7 @@ class BopImage:
 
     scene_id: int
     image_id: int
-    color_path: Path
+    color_path: Path | None
     depth_path: Path | None
     intrinsics: NDArray[np.float64]  # K [3, 3]
     depth_unit_m: float  # metres of one step in the depth file
@@ -56,7 +56,14 @@ class BopImage:
         return f'{self.scene_id:06d}/{self.image_id:06d}'
 
     def read_color(self) -> NDArray[np.uint8]:
-        """RGB [H, W, 3]."""
+        """RGB [H, W, 3].
+
+        Raises:
+            GsPoseError: the picture is missing or unreadable.
+
+        """
+        if self.color_path is None:
+            raise GsPoseError(f'image {self.name} of the set has no picture')
         bgr = _read_image(self.color_path, cv2.IMREAD_COLOR)
         return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8, copy=False)
 
@@ -100,11 +107,12 @@ def object_name(object_id: int) -> str:
     return f'obj_{object_id:06d}'
 
 
-def read_bop_split(root: Path, split: str) -> list[BopImage]:
-    """All images of a split, ordered by scene and image.
+def read_bop_split(root: Path, split: str, with_pictures: bool = True) -> list[BopImage]:
+    """All images of a split, ordered by scene and image; those without a picture are left out.
 
     `split` is a folder under `root` with one folder per scene; or itself one scene; '.' is `root`.
     An inclusive range of image numbers may follow a colon: 'test:0-99', '.:30-59'.
+    `with_pictures=False` takes those without as well, when only the truth is of interest.
 
     Raises:
         GsPoseError: nothing is there, or a file is broken.
@@ -118,7 +126,11 @@ def read_bop_split(root: Path, split: str) -> list[BopImage]:
         scenes = sorted(path.parent for path in folder.glob('*/scene_camera.json'))
     if not scenes:
         raise GsPoseError(f'{folder}: no scene_camera.json in it or in its folders')
-    images = [image for scene in scenes for image in read_bop_scene(scene)]
+    images = [image for scene in scenes for image in _read_scene(scene)]
+    if with_pictures:
+        images = [image for image in images if image.color_path is not None]
+    if not images:
+        raise GsPoseError(f'{folder}: holds no picture (rgb/NNNNNN.png or .jpg)')
     if range_text:
         match = re.fullmatch(r'(\d+)-(\d+)', range_text)
         if match is None:
@@ -130,8 +142,7 @@ def read_bop_split(root: Path, split: str) -> list[BopImage]:
     return images
 
 
-def read_bop_scene(folder: Path) -> list[BopImage]:
-    """The images of one scene folder; those whose colour file is absent are left out."""
+def _read_scene(folder: Path) -> list[BopImage]:
     cameras = _read_json(folder / 'scene_camera.json')
     truths = _read_json(folder / 'scene_gt.json') if (folder / 'scene_gt.json').exists() else {}
     info_path = folder / 'scene_gt_info.json'
@@ -139,16 +150,13 @@ def read_bop_scene(folder: Path) -> list[BopImage]:
     scene_id = int(folder.name) if folder.name.isdigit() else 0
     images = []
     for key in sorted(cameras, key=int):
-        color_path = _first_file(folder, ('rgb', 'gray'), int(key))
-        if color_path is None:
-            continue
         try:
             camera = cameras[key]
             images.append(
                 BopImage(
                     scene_id=scene_id,
                     image_id=int(key),
-                    color_path=color_path,
+                    color_path=_first_file(folder, ('rgb', 'gray'), int(key)),
                     depth_path=_first_file(folder, ('depth',), int(key)),
                     intrinsics=np.array(camera['cam_K'], np.float64).reshape(3, 3),
                     depth_unit_m=float(camera.get('depth_scale', 1.0)) / 1000,
@@ -158,8 +166,6 @@ def read_bop_scene(folder: Path) -> list[BopImage]:
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise GsPoseError(f'{folder}: image {key}: {error!r}') from error
-    if not images:
-        raise GsPoseError(f'{folder}: none of its images is there (rgb/NNNNNN.png or .jpg)')
     return images
 
 

@@ -1,0 +1,362 @@
+"""Evaluate detection, initial pose and refinement on a data set in the BOP layout."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import Detection, PoseEstimate
+from gs_pose_ros.evaluation.detection_error import DetectedMask, decode_mask, encode_mask
+from gs_pose_ros.evaluation.evaluation import Evaluation
+from gs_pose_ros.evaluation.report import write_report
+from gs_pose_ros.evaluation.scoring import EstimatedPose, ImageResult
+from gs_pose_ros.evaluation.summary import Figures
+from gs_pose_ros.evaluation.truth import EvaluatedObject, TrueImage, read_true_image
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.objects.bop_dataset import (
+    BopImage,
+    BopModel,
+    object_name,
+    read_bop_models,
+    read_bop_split,
+)
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
+
+
+class Detector(Protocol):
+    """Finds objects in a frame, e.g. `TemplateDetector`."""
+
+    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+        """All instances found, best first."""
+        ...
+
+
+class Initializer(Protocol):
+    """Guesses poses of a detected object, e.g. `TemplateRetrieval`."""
+
+    def initialize(
+        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
+    ) -> list[PoseEstimate]:
+        """Hypotheses, best first; empty if there is none."""
+        ...
+
+
+class Refiner(Protocol):
+    """Makes the best guess exact, e.g. `LMRefiner` and `GSRefiner`."""
+
+    def refine(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        hypotheses: Sequence[NDArray[np.float64]],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseEstimate:
+        """The pose [4, 4] that explains the frame best, or why there is none."""
+        ...
+
+
+Register = Callable[[str, Sequence[RegistrationView]], ObjectReference]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The parts that are evaluated."""
+
+    detector: Detector
+    initializer: Initializer
+    refiner: Refiner
+
+    @classmethod
+    def default(cls, method: Literal['lm', 'paper']) -> Stages:
+        """Our stages with their default settings, the refiner chosen by name."""
+        # Imported here: compiled code that nobody needs who evaluates other poses.
+        from gs_pose_ros.pose.detection import TemplateDetector
+        from gs_pose_ros.pose.retrieval import TemplateRetrieval
+
+        if method == 'paper':
+            from gs_pose_ros.pose.gs_refiner import GSRefiner
+
+            return cls(TemplateDetector(), TemplateRetrieval(), GSRefiner())
+        from gs_pose_ros.pose.lm_refiner import LMRefiner
+
+        return cls(TemplateDetector(), TemplateRetrieval(), LMRefiner())
+
+
+@dataclass(frozen=True)
+class BopEvaluation:
+    """Register what is not in the database yet, then find every object in every test image.
+
+    Splits are folders under ROOT; an inclusive range of image numbers may follow a colon, and '.'
+    is ROOT itself where it is one scene: '.:0-29'. Objects are named obj_000001 and so on.
+    """
+
+    root: Path
+    """Folder of the data set, with models/ in it."""
+    json: Path
+    """Where the figures go; the BOP result csv is written beside it."""
+    report: Path | None = None
+    """Folder for the HTML report."""
+    refs_split: str = 'train'
+    """Split the objects are registered from."""
+    split: str = 'test'
+    """Split they are to be found in."""
+    objects: str = ''
+    """BOP ids, separated by commas; all objects of the test split if empty."""
+    depth: bool = True
+    """Use the depth images, for registration as well; with --no-depth nothing sees depth."""
+    gt_masks: bool = False
+    """Take the true visible masks in place of the detector."""
+    method: Literal['lm', 'paper'] = 'lm'
+    """Refiner: ours, or Algorithm 1 of GS-Pose."""
+    images: int = 0
+    """Use only that many test images, evenly spread; 0 is all."""
+    db: Path | None = None
+    """Object database to take objects from and keep new ones in; a temporary one if not given."""
+    min_visibility: float = 0.3
+    """All figures are given for instances visible by 10 %, and by this fraction."""
+    refs_views: int = 0
+    """Register from only that many views, evenly spread; 0 is all."""
+
+    def run(
+        self,
+        stages: Stages | None = None,
+        register: Register | None = None,
+        console: Console | None = None,
+    ) -> Evaluation:
+        """Evaluate, write all files, and print the table.
+
+        Raises:
+            GsPoseError: the set, an object or a picture cannot be read, or a registration failed.
+
+        """
+        console = console or Console()
+        test = thinned(read_bop_split(self.root, self.split), self.images)
+        models = read_bop_models(self.root, self._object_ids(test))
+        names = {i: object_name(i) for i in models}
+        targets = {names[i]: EvaluatedObject.from_model(m) for i, m in models.items()}
+        with self._database() as database:
+            references = self._references(database, models, register or self._register, console)
+        stages = stages or Stages.default(self.method)
+        results = [
+            self._evaluate_image(image, names, references, stages)
+            for image in track(test, description='test images', console=console)
+        ]
+        by_name = {image.name: image for image in test}
+        evaluation = Evaluation(
+            title=f'{self.root.resolve().name} {self.split}, {self._variant()}',
+            images=results,
+            objects=targets,
+            settings=self._settings(),
+            registration={n: registration_figures(r) for n, r in references.items()},
+            min_visible_strict=self.min_visibility,
+            read_color=lambda name: by_name[name].read_color(),
+        )
+        evaluation.write_json(self.json)
+        csv_path = self.json.parent / self._csv_name()
+        write_bop_csv(csv_path, list(zip(test, results, strict=True)))
+        evaluation.print_table(console)
+        if self.report is not None:
+            console.print(f'report: {write_report(evaluation, self.report)}')
+        return evaluation
+
+    def _object_ids(self, images: Sequence[BopImage]) -> list[int]:
+        if self.objects:
+            try:
+                return sorted({int(text) for text in self.objects.split(',')})
+            except ValueError:
+                raise GsPoseError(f'--objects {self.objects}: numbers and commas only') from None
+        return sorted({i.object_id for image in images for i in image.instances})
+
+    @contextmanager
+    def _database(self) -> Iterator[ObjectDatabase]:
+        if self.db is not None:
+            yield ObjectDatabase(self.db)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield ObjectDatabase(Path(folder))
+
+    def _references(
+        self,
+        database: ObjectDatabase,
+        models: Mapping[int, BopModel],
+        register: Register,
+        console: Console,
+    ) -> dict[str, ObjectReference]:
+        out = {}
+        for object_id, model in models.items():
+            name = object_name(object_id)
+            if name not in database.object_ids():
+                console.print(f'registering {name} ({model.name}) ...')
+                views = read_bop_views(
+                    self.root / self.refs_split,
+                    object_id,
+                    max_views=self.refs_views,
+                    with_depth=self.depth,
+                )
+                start = time.perf_counter()
+                reference = register(name, views)
+                seconds = time.perf_counter() - start
+                reference = replace(
+                    reference,
+                    symmetries=model.symmetries,
+                    facts={**reference.facts, 'registration_s': seconds},
+                )
+                database.save(reference)
+            out[name] = database.load(name)
+        return out
+
+    def _register(self, name: str, views: Sequence[RegistrationView]) -> ObjectReference:
+        from gs_pose_ros.objects.registration import RegistrationSettings, register
+
+        return register(name, views, RegistrationSettings(use_depth=self.depth))
+
+    def _evaluate_image(
+        self,
+        image: BopImage,
+        names: Mapping[int, str],
+        references: Mapping[str, ObjectReference],
+        stages: Stages,
+    ) -> ImageResult:
+        frame = image.read_frame(with_depth=self.depth)
+        truth = read_true_image(image, names, frame.camera)
+        detect = functools.partial(true_detections, truth) if self.gt_masks else None
+        return evaluate_frame(frame, truth, references, stages, detect)
+
+    def _settings(self) -> dict[str, str]:
+        """Without folders: results are published, and where they were made is nobody's business."""
+        values = {k: v for k, v in asdict(self).items() if k not in ('json', 'report')}
+        return {k: v.resolve().name if isinstance(v, Path) else str(v) for k, v in values.items()}
+
+    def _variant(self) -> str:
+        parts = (self.method, 'RGB-D' if self.depth else 'RGB', 'true masks' * self.gt_masks)
+        return ', '.join(filter(None, parts))
+
+    def _csv_name(self) -> str:
+        """METHOD_DATASET-SPLIT.csv; bop_toolkit splits the name at '_' and '-'."""
+        plain = ''.join(c for c in self.root.resolve().name if c.isalnum())
+        split = ''.join(c for c in self.split if c.isalnum()) or 'test'
+        method = f'gspose-{self.json.stem}'.replace('_', '-')
+        return f'{method}_{plain}-{split}.csv'
+
+
+def evaluate_frame(
+    frame: RGBDFrame,
+    truth: TrueImage,
+    references: Mapping[str, ObjectReference],
+    stages: Stages,
+    detect: Callable[[], list[Detection]] | None = None,
+) -> ImageResult:
+    """Run the stages as the nodes do; `detect` takes the place of the detector."""
+    clock = time.perf_counter
+    start = clock()
+    if detect is None:
+        detections = stages.detector.detect(frame, list(references.values()))
+    else:
+        detections = detect()
+    detect_s = clock() - start
+    by_object: dict[str, dict[str, float]] = {}
+    masks, initial, poses, lost = [], [], [], []
+    for detection in detections:
+        name, reference = detection.object_id, references[detection.object_id]
+        mask = detection.full_mask(frame.camera.shape)
+        masks.append(DetectedMask(truth.name, name, encode_mask(mask), detection.score))
+        mine = by_object.setdefault(name, {'initialize': 0.0, 'refine': 0.0})
+        begin = clock()
+        guesses = stages.initializer.initialize(frame, reference, detection)
+        mine['initialize'] += clock() - begin
+        if not guesses:
+            lost.append((name, 'no initial pose'))
+            continue
+        initial.append(EstimatedPose(name, guesses[0].T_cam_obj, detection.score))
+        begin = clock()
+        pose = stages.refiner.refine(frame, reference, [g.T_cam_obj for g in guesses], mask)
+        mine['refine'] += clock() - begin
+        if pose.found:
+            poses.append(EstimatedPose(name, pose.T_cam_obj, pose.score))
+        else:
+            lost.append((name, pose.reason))
+    seconds = {
+        'detect': detect_s,
+        'initialize': sum(s['initialize'] for s in by_object.values()),
+        'refine': sum(s['refine'] for s in by_object.values()),
+    }
+    seconds['total'] = sum(seconds.values())
+    return ImageResult(
+        truth=truth,
+        poses=tuple(poses),
+        initial_poses=tuple(initial),
+        detections=tuple(masks),
+        lost=tuple(lost),
+        seconds=seconds,
+        object_seconds=by_object,
+    )
+
+
+def true_detections(truth: TrueImage, min_visible: float = 0.1) -> list[Detection]:
+    """The visible masks of an image as detections of score 1, ignored instances left out.
+
+    Raises:
+        GsPoseError: the set has no masks.
+
+    """
+    out = []
+    for instance in truth.instances:
+        if instance.visible_fraction < min_visible:
+            continue
+        if instance.rle is None:
+            raise GsPoseError(f'image {truth.name}: {instance.object_id} has no true mask')
+        mask = decode_mask(instance.rle)
+        if mask.any():
+            out.append(Detection.from_full_mask(instance.object_id, 1.0, mask))
+    return out
+
+
+def registration_figures(reference: ObjectReference) -> Figures:
+    """What the registration said about itself; None for what it did not."""
+
+    def number(key: str) -> float | None:
+        value = reference.facts.get(key)
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+    return {
+        'registration_s': number('registration_s'),
+        'psnr_heldout': number('psnr_heldout_db'),
+        'registration_views': number('views'),
+        'n_gaussians': len(reference.gaussians),
+        'diameter_m': reference.diameter_m,
+    }
+
+
+def write_bop_csv(path: Path, results: Sequence[tuple[BopImage, ImageResult]]) -> None:
+    """Poses in the format of the BOP challenge (bop_toolkit, inout.py, save_bop_results)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def text(values: Any) -> str:
+        return ' '.join(f'{v:.8g}' for v in np.ravel(values))
+
+    with path.open('w', newline='') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(['scene_id', 'im_id', 'obj_id', 'score', 'R', 't', 'time'])
+        for image, result in results:
+            # The challenge wants the time of the whole image on each of its lines.
+            seconds = f'{result.seconds.get("total", -1):.4f}'
+            for pose in result.poses:
+                R, t_mm = pose.T_cam_obj[:3, :3], 1000 * pose.T_cam_obj[:3, 3]
+                number = int(pose.object_id.rpartition('_')[2])
+                place = (image.scene_id, image.image_id, number, f'{pose.score:.6f}')
+                writer.writerow([*place, text(R), text(t_mm), seconds])
