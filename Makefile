@@ -71,7 +71,8 @@ COLCON_BUILD = . $(BIN)/activate; \
 		--build-base $(COLCON)/build-$(1) --install-base $(COLCON)/install-$(1) $(2) \
 		--cmake-args -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/cmake/wheel_env.cmake \
 		-DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python; \
-	set +u; . $(COLCON)/install-$(1)/local_setup.sh; set -u
+	set +u; . $(COLCON)/install-$(1)/local_setup.sh; set -u; \
+	python -c 'import gs_pose_ros.srv as s; print(s.__file__); assert "install-$(1)" in s.__file__'
 
 colcon: setup
 	$(call COLCON_BUILD,symlink,--symlink-install); \
