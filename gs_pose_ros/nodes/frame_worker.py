@@ -13,11 +13,11 @@ class FrameWorker(Generic[T]):
     """A slot for one item and the thread that empties it.
 
     `work(item)` runs in the thread, never twice at a time. What it raises goes to
-    `on_error(error)`, and the thread goes on with the next item.
+    `on_error(item, error)`, and the thread goes on with the next item.
     """
 
     def __init__(
-        self, name: str, work: Callable[[T], None], on_error: Callable[[Exception], None]
+        self, name: str, work: Callable[[T], None], on_error: Callable[[T, Exception], None]
     ) -> None:
         self._work, self._on_error = work, on_error
         self._changed = threading.Condition()
@@ -58,4 +58,4 @@ class FrameWorker(Generic[T]):
             try:
                 self._work(item)
             except Exception as error:  # the node's boundary: one bad frame must not end it
-                self._on_error(error)
+                self._on_error(item, error)

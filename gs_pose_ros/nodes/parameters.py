@@ -2,7 +2,8 @@
 
 Name, type and default are the field's; the description is `metadata['doc']` or the comment beside
 or above the field; the range is `metadata['range']`; a `Literal` lists its choices. A nested
-dataclass becomes a prefix: `fitting.iterations`.
+dataclass becomes a prefix: `fitting.iterations`. Fields of a kind that ROS has no parameter type
+for keep their default.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def parameter_fields(settings: Any, prefix: str = '') -> list[ParameterField]:
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
         doc = field.metadata.get('doc', comments.get(field.name, ''))
         bounds = field.metadata.get('range')
-        out.append(ParameterField(name, _type_of(hint, name), value, doc, bounds, choices))
+        if (kind := _type_of(hint)) is not None:
+            out.append(ParameterField(name, kind, value, doc, bounds, choices))
     return out
 
 
@@ -167,16 +169,14 @@ def markdown_table(fields: Sequence[ParameterField]) -> str:
     return '\n'.join(rows)
 
 
-def _type_of(hint: Any, name: str) -> Parameter.Type:
+def _type_of(hint: Any) -> Parameter.Type | None:
     if typing.get_origin(hint) is Literal:
         return Parameter.Type.STRING
     if typing.get_origin(hint) is tuple:
         elements = set(typing.get_args(hint)) - {...}
         if len(elements) == 1 and (element := elements.pop()) in _ARRAYS:
             return _ARRAYS[element]
-    if hint in _TYPES:
-        return _TYPES[hint]
-    raise TypeError(f'{name}: no ROS parameter type for {hint}')
+    return _TYPES.get(hint)
 
 
 def _to_ros(value: Any) -> Any:
@@ -189,10 +189,8 @@ def _replaced(settings: Any, values: dict[str, Any], prefix: str) -> Any:
         old, name = getattr(settings, field.name), prefix + field.name
         if dataclasses.is_dataclass(old):
             changes[field.name] = _replaced(old, values, name + '.')
-        elif isinstance(old, tuple):
-            changes[field.name] = tuple(values[name])
-        else:
-            changes[field.name] = values[name]
+        elif name in values:
+            changes[field.name] = tuple(values[name]) if isinstance(old, tuple) else values[name]
     return dataclasses.replace(settings, **changes)
 
 

@@ -1,0 +1,214 @@
+"""The detector node: which objects are in the image, and where.
+
+Rests for objects that gs_refiner tracks, and looks for them again when it says they are lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from std_msgs.msg import Header
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import Detection
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
+from gs_pose_ros.nodes.conversions import detection_to_message
+from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.frame_worker import FrameWorker
+from gs_pose_ros.nodes.object_watch import ObjectWatch
+from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.detection import TemplateDetector
+
+
+class DetectionMethod(Protocol):
+    """What this node asks of a detector of the core."""
+
+    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+        """All instances of the objects in the frame."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorSettings(StageSettings):
+    """Parameters of the detector node."""
+
+    input: InputSettings = field(default_factory=InputSettings)
+    object_ids: tuple[str, ...] = setting(
+        ('',), 'Look for these objects only; an empty name stands for all.'
+    )
+    rest_while_tracked: bool = setting(True, 'Do not look for objects that are tracked.')
+    track_timeout_s: float = setting(
+        2.0, 'A track that gs_refiner is silent about for so long is over.', 0.1, 60.0
+    )
+    redetect_period_s: float = setting(
+        10.0, 'Look for tracked objects too, this often: more may have come. 0: never.', 0.0, 3600.0
+    )
+    detector: TemplateDetector = field(default_factory=TemplateDetector)
+
+
+class DetectorNode(Stage[DetectorSettings]):
+    """Publishes `~/detections` for every image that it worked on."""
+
+    def __init__(self, method: DetectionMethod | None = None, **kwargs: Any) -> None:
+        super().__init__('detector', DetectorSettings(), **kwargs)
+        self._method = method
+        self._tracked: dict[str, float] = {}  # object id to monotonic time
+        self._searched: dict[str, float] = {}
+        self._resting = ''
+
+    def configure(self) -> None:
+        """Prepare the outputs and learn of the objects."""
+        self._out = self.create_lifecycle_publisher(
+            ObjectDetectionArray, '~/detections', QOS_OUT
+        )
+        self._objects = ObjectWatch(self)
+
+    def activate(self) -> None:
+        """Start to look."""
+        self._tracked, self._searched = {}, {}
+        self._worker: FrameWorker[ImageSet] = FrameWorker('detector', self._detect, self._failed)
+        self._feedback = self.create_subscription(
+            ObjectPoseArray,
+            'gs_refiner/poses',
+            self._on_poses,
+            QOS_OUT,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self._input = FrameInput(self, self.settings.input, self._worker.put, self._on_jump)
+
+    def deactivate(self) -> None:
+        """End the search."""
+        self._input.close()
+        self.destroy_subscription(self._feedback)
+        self._worker.stop()
+
+    def cleanup(self) -> None:
+        """Forget the objects."""
+        if hasattr(self, '_objects'):
+            self._objects.close()
+            self.destroy_lifecycle_publisher(self._out)
+            del self._objects, self._out
+
+    def check(self) -> None:
+        """Say what is missing: to diagnostics, and to whoever waits for detections."""
+        status, reason = self._input.problem()
+        self.fault('input', reason)
+        if self._input.header is not None and status in (
+            ObjectDetectionArray.STATUS_NO_CAMERA_INFO,
+            ObjectDetectionArray.STATUS_BAD_INPUT,
+        ):
+            self._publish(self._input.header, status, reason)
+
+    def facts(self) -> dict[str, str]:
+        """What is looked for."""
+        if not self.active:
+            return {}
+        return {
+            'resting': self._resting,
+            'joined': str(self._input.joined),
+            'skipped': str(self._worker.replaced),
+        }
+
+    def _detect(self, images: ImageSet) -> None:
+        watch, header = Stopwatch(), images.header
+        wanted = self._wanted()
+        if not self._objects.references:
+            reason = self._objects.reason_for_none()
+            self.fault('no_objects', reason)
+            self._publish(header, ObjectDetectionArray.STATUS_NO_OBJECTS, reason)
+            return
+        self.fault('no_objects', '')
+        if not wanted:  # all of them are tracked
+            return
+        try:
+            frame = images.frame(self.settings.input.rectified)
+        except GsPoseError as error:
+            self.fault('images', str(error))
+            self._publish(header, ObjectDetectionArray.STATUS_BAD_INPUT, str(error))
+            return
+        self.fault('images', '')
+        empty = images.depth is not None and frame.depth is None
+        self.fault('depth', 'the depth image has no valid pixel' if empty else '')
+        method = self._method or self.settings.detector
+        detections = method.detect(frame, wanted)
+        names = ', '.join(reference.object_id for reference in wanted)
+        reason = '' if detections else f'none of {names} is in the image'
+        if empty and not detections:
+            reason += '; the depth image has no valid pixel'
+        status = (
+            ObjectDetectionArray.STATUS_OK if detections else ObjectDetectionArray.STATUS_NOT_FOUND
+        )
+        self._publish(header, status, reason, detections, watch())
+        self.took(watch())
+
+    def _wanted(self) -> list[ObjectReference]:
+        """The objects to look for now."""
+        s, now = self.settings, time.monotonic()
+        chosen = [name for name in s.object_ids if name]
+        wanted: list[ObjectReference] = []
+        resting: list[str] = []
+        for object_id, reference in self._objects.references.items():
+            if chosen and object_id not in chosen:
+                continue
+            tracked = now - self._tracked.get(object_id, -1e9) < s.track_timeout_s
+            due = now - self._searched.get(object_id, now) > s.redetect_period_s > 0
+            if s.rest_while_tracked and tracked and not due:
+                resting.append(object_id)
+            else:
+                wanted.append(reference)
+                self._searched[object_id] = now
+        self._resting = ', '.join(resting)
+        return wanted
+
+    def _on_poses(self, msg: ObjectPoseArray) -> None:
+        """Which objects need no detection."""
+        followed = {
+            pose.object_id
+            for pose in msg.poses
+            if pose.status == ObjectPose.STATUS_OK and pose.stage != ObjectPose.STAGE_INITIAL
+        }
+        for object_id in {pose.object_id for pose in msg.poses} - followed:
+            self._tracked.pop(object_id, None)
+        self._tracked.update(dict.fromkeys(followed, time.monotonic()))
+
+    def _on_jump(self) -> None:
+        self._worker.clear()
+        self._tracked.clear()
+
+    def _failed(self, images: ImageSet, error: Exception) -> None:
+        self._publish(images.header, ObjectDetectionArray.STATUS_ERROR, self.failed(error))
+
+    def _publish(
+        self,
+        header: Header,
+        status: int,
+        reason: str,
+        detections: Sequence[Detection] = (),
+        seconds: float = 0.0,
+    ) -> None:
+        out = ObjectDetectionArray(
+            header=header, status=status, reason=reason, compute_time=seconds
+        )
+        seen: Counter[str] = Counter()
+        for detection in detections:
+            instance = seen[detection.object_id]
+            seen[detection.object_id] += 1
+            out.detections.append(detection_to_message(header, detection, instance))
+        self._out.publish(out)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(DetectorNode, args)
+
+
+if __name__ == '__main__':
+    main()

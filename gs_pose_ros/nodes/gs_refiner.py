@@ -1,0 +1,386 @@
+"""The refiner node: initial poses are refined, then followed from image to image.
+
+An object that is followed needs neither detector nor initializer; both see that on `~/poses`, and
+see there when it is lost. `~/estimate_pose` is here, at the end of the line, because its answer is
+this node's: the other stages are called as core methods, which costs no image a second trip.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from std_msgs.msg import Header
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import PoseEstimate, Status
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
+from gs_pose_ros.nodes.conversions import (
+    detection_from_message,
+    estimate_to_message,
+    failed_pose,
+)
+from gs_pose_ros.nodes.detector import DetectionMethod
+from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.frame_worker import FrameWorker
+from gs_pose_ros.nodes.object_watch import ObjectWatch
+from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.pose_initializer import InitializationMethod
+from gs_pose_ros.nodes.pose_output import PoseOutput
+from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
+from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.nodes.tracks import FrameHistory, Track, Tracks
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.gs_refiner import GSRefiner
+from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+
+Masks = dict[tuple[str, int], NDArray[np.bool_]]
+
+
+class RefinementMethod(Protocol):
+    """What this node asks of a refiner of the core."""
+
+    def refine(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        hypotheses: Sequence[NDArray[np.float64]],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseEstimate:
+        """The best pose near the hypotheses T_cam_obj [4, 4]."""
+        ...
+
+
+class TrackingMethod(RefinementMethod, Protocol):
+    """A refiner that can also follow."""
+
+    def track(
+        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    ) -> PoseEstimate:
+        """The pose near that of the image before."""
+        ...
+
+
+@dataclass(frozen=True)
+class RefinerSettings(StageSettings):
+    """Parameters of the refiner node."""
+
+    input: InputSettings = field(default_factory=InputSettings)
+    history: int = setting(
+        60, 'Image sets that are held until their initial poses come.', 2, 1000
+    )
+    method: Literal['lm', 'paper'] = setting(
+        'lm', 'How initial poses are refined; tracking is always `lm`.'
+    )
+    track: bool = setting(True, 'Follow refined objects from image to image.')
+    max_lost_images: int = setting(
+        3, 'Images in a row after which a lost object is given up.', 1, 1000
+    )
+    publish_tf: bool = setting(True, 'Publish TF from the camera to each object.')
+    lm: LMRefiner = field(default_factory=LMRefiner)
+    paper: GSRefiner = field(default_factory=GSRefiner)
+    estimate: EstimateSettings = field(default_factory=EstimateSettings)
+
+
+class RefinerNode(Stage[RefinerSettings]):
+    """Publishes `~/poses` for every image that it worked on, and per object what arms want."""
+
+    def __init__(
+        self,
+        refine: RefinementMethod | None = None,
+        track: TrackingMethod | None = None,
+        detect: DetectionMethod | None = None,
+        initialize: InitializationMethod | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__('gs_refiner', RefinerSettings(), **kwargs)
+        self._refine_method, self._track_method = refine, track
+        self._detect_method, self._initialize_method = detect, initialize
+        self._lock = threading.Lock()
+        self._forget()
+
+    @property
+    def refinement(self) -> RefinementMethod:
+        """The refiner of initial poses that the parameters choose."""
+        s = self.settings
+        return self._refine_method or (s.lm if s.method == 'lm' else s.paper)
+
+    def configure(self) -> None:
+        """Prepare outputs and service, and learn of the objects."""
+        self._out = PoseOutput(self)
+        self._objects = ObjectWatch(self)
+        self._service = PoseService(
+            self, self._objects, self._detect_method, self._initialize_method
+        )
+
+    def activate(self) -> None:
+        """Start to take images and initial poses."""
+        self._forget()
+        self._history = FrameHistory(self.settings.history)
+        self._worker: FrameWorker[None] = FrameWorker('gs_refiner', self._work, self._failed)
+        group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions_in = [
+            self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
+            for kind, topic, callback in (
+                (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial_poses),
+                (ObjectDetectionArray, 'detector/detections', self._on_detections),
+            )
+        ]
+        self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
+
+    def deactivate(self) -> None:
+        """End the work."""
+        self._input.close()
+        for subscription in self._subscriptions_in:
+            self.destroy_subscription(subscription)
+        self._worker.stop()
+
+    def cleanup(self) -> None:
+        """Forget the objects."""
+        if hasattr(self, '_objects'):
+            self._service.close()
+            self._objects.close()
+            self._out.close()
+            del self._service, self._objects, self._out
+
+    def check(self) -> None:
+        """Say what is missing: to diagnostics, and to whoever waits for poses."""
+        status, reason = self._input.problem()
+        self.fault('input', reason)
+        if self._input.header is not None and status in (
+            ObjectPoseArray.STATUS_NO_CAMERA_INFO,
+            ObjectPoseArray.STATUS_BAD_INPUT,
+        ):
+            self._out.publish(self._input.header, status, reason)
+
+    def facts(self) -> dict[str, str]:
+        """What is followed."""
+        if not self.active:
+            return {}
+        return {'tracks': str(len(self._tracks)), 'joined': str(self._input.joined)}
+
+    # ---- inputs: remember, and wake the worker ----
+
+    def _on_images(self, images: ImageSet) -> None:
+        self._history.add(images)
+        self._worker.put(None)
+
+    def _on_initial_poses(self, msg: ObjectPoseArray) -> None:
+        with self._lock:
+            self._pending.append(msg)
+        self._worker.put(None)
+
+    def _on_detections(self, msg: ObjectDetectionArray) -> None:
+        with self._lock:
+            self._detections[stamp_to_ns(msg.header.stamp)] = msg
+            while len(self._detections) > 20:
+                self._detections.popitem(last=False)
+
+    def _on_jump(self) -> None:
+        followed = self._tracks.all()
+        self._history.clear()
+        self._forget()
+        if followed and self._input.header is not None:
+            self._answer_lost(self._input.header, followed, 'the stamps jumped back')
+
+    def _forget(self) -> None:
+        with self._lock:
+            # New objects, so that work in progress cannot write into what comes next.
+            self._tracks = Tracks()
+            self._pending: deque[ObjectPoseArray] = deque(maxlen=10)
+            self._detections: OrderedDict[int, ObjectDetectionArray] = OrderedDict()
+
+    # ---- work ----
+
+    def _work(self, _: None) -> None:
+        """One piece of work, the oldest first; wakes itself as long as there is more."""
+        tracks = self._tracks
+        with self._lock:
+            pending = self._pending.popleft() if self._pending else None
+        if pending is not None:
+            self._begin(pending, tracks)
+        elif tracks:
+            self._follow(tracks)
+        due = tracks.due()
+        if self._pending or (due and self._history.newest_ns() > due[0].stamp_ns):
+            self._worker.put(None)
+
+    def _begin(self, msg: ObjectPoseArray, tracks: Tracks) -> None:
+        """Refine initial poses in the image they belong to."""
+        watch, stamp_ns = Stopwatch(), stamp_to_ns(msg.header.stamp)
+        if not msg.poses:  # the reason of the stage before is the answer
+            self._out.publish(msg.header, msg.status, msg.reason)
+            return
+        images = self._history.at(stamp_ns)
+        if images is None:
+            reason = 'initial poses come after their image was dropped; raise `history`'
+            self.fault('history', reason)
+            self._out.publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
+            return
+        self.fault('history', '')
+        frame = self._frame(images)
+        if frame is None:
+            return
+        masks = self._masks(stamp_ns, frame)
+        groups: dict[tuple[str, int], list[ObjectPose]] = {}
+        for pose in msg.poses:
+            groups.setdefault((pose.object_id, pose.instance), []).append(pose)
+        out = []
+        for key, poses in groups.items():
+            answer = self._begin_one(frame, poses, masks.get(key), tracks)
+            if answer is not None:
+                answer.header = images.header
+                out.append(answer)
+        if out:
+            self._answer(images, frame, out, masks, watch())
+
+    def _begin_one(
+        self,
+        frame: RGBDFrame,
+        poses: list[ObjectPose],
+        mask: NDArray[np.bool_] | None,
+        tracks: Tracks,
+    ) -> ObjectPose | None:
+        """The refined pose of one instance, now followed; None if it is followed already."""
+        first = poses[0]
+        if first.status != ObjectPose.STATUS_OK:
+            return first  # the initializer's reason
+        reference = self._objects.references.get(first.object_id)
+        if reference is None:
+            reason = self._objects.why_not(first.object_id)
+            status = ObjectPose.STATUS_UNKNOWN_OBJECT
+            return failed_pose(first.header, first.object_id, first.instance, status, reason)
+        hypotheses = [pose_from_message(pose.pose.pose) for pose in poses]
+        radius = 0.5 * reference.diameter_m
+        old = tracks.near(first.object_id, frame.stamp_ns, hypotheses[0][:3, 3], radius)
+        if old is not None and old.lost_images == 0:
+            return None
+        estimate = self.refinement.refine(frame, reference, hypotheses, mask)
+        instance = first.instance
+        if estimate.found:
+            position = estimate.T_cam_obj[:3, 3]
+            old = tracks.near(first.object_id, frame.stamp_ns, position, 0.25 * radius)
+            if old is not None and old.lost_images == 0:  # two detections, one object
+                return None
+            if old is not None:
+                tracks.end(old)
+            if self.settings.track:
+                T = estimate.T_cam_obj
+                instance = tracks.begin(first.object_id, instance, frame.stamp_ns, T).instance
+        stage = ObjectPose.STAGE_REFINED
+        return estimate_to_message(first.header, first.object_id, instance, estimate, stage)
+
+    def _follow(self, tracks: Tracks) -> None:
+        """Move the tracks that are furthest behind to a later image."""
+        watch, due = Stopwatch(), tracks.due()
+        # Twice the time of one step: what is behind catches up, what is not sees every image.
+        step_ns = round(2e9 * (self.durations_s[-1] if self.durations_s else 0.0))
+        images = self._history.after(due[0].stamp_ns, step_ns)
+        frame = self._frame(images) if images is not None else None
+        if images is None:
+            return
+        if frame is None:  # the image cannot be used: skip it
+            for track in due:
+                track.moved_to(images.stamp_ns, track.T_cam_obj)
+            return
+        method = self._track_method or self.settings.lm
+        out = []
+        for track in due:
+            reference = self._objects.references.get(track.object_id)
+            if reference is None:  # removed while it was followed
+                tracks.end(track)
+                reason = self._objects.why_not(track.object_id)
+                estimate = PoseEstimate(track.T_cam_obj, 0.0, Status.LOST, reason)
+            else:
+                estimate = method.track(frame, reference, track.T_cam_obj)
+                good = estimate.found
+                track.lost_images = 0 if good else track.lost_images + 1
+                T = estimate.T_cam_obj if good else track.T_cam_obj
+                track.moved_to(images.stamp_ns, T)
+                if track.lost_images >= self.settings.max_lost_images:
+                    tracks.end(track)
+            stage = ObjectPose.STAGE_TRACKED
+            header, instance = images.header, track.instance
+            out.append(estimate_to_message(header, track.object_id, instance, estimate, stage))
+        if tracks is self._tracks:  # else the stamps have jumped back meanwhile
+            self._answer(images, frame, out, self._masks(images.stamp_ns, frame), watch())
+        self.took(watch())
+
+    def _frame(self, images: ImageSet) -> RGBDFrame | None:
+        """The frame, or None after saying why there is none."""
+        try:
+            frame = images.frame(self.settings.input.rectified)
+        except GsPoseError as error:
+            self.fault('images', str(error))
+            self._out.publish(images.header, ObjectPoseArray.STATUS_BAD_INPUT, str(error))
+            return None
+        self.fault('images', '')
+        empty = images.depth is not None and frame.depth is None
+        self.fault('depth', 'the depth image has no valid pixel' if empty else '')
+        return frame
+
+    def _masks(self, stamp_ns: int, frame: RGBDFrame) -> Masks:
+        """The detections' masks [H, W] for that image, by object and instance."""
+        with self._lock:
+            msg = self._detections.get(stamp_ns)
+        out: Masks = {}
+        for detection in msg.detections if msg is not None else ():
+            try:
+                found = detection_from_message(detection, frame.camera.shape)
+            except GsPoseError:
+                continue  # the initializer has said so
+            out[detection.object_id, detection.instance] = found.full_mask(frame.camera.shape)
+        return out
+
+    # ---- answers ----
+
+    def _answer(
+        self,
+        images: ImageSet,
+        frame: RGBDFrame,
+        poses: list[ObjectPose],
+        masks: Masks,
+        seconds: float,
+    ) -> None:
+        good = any(pose.status == ObjectPose.STATUS_OK for pose in poses)
+        lost = any(pose.status == ObjectPose.STATUS_LOST for pose in poses)
+        status, reason = ObjectPoseArray.STATUS_OK, ''
+        if not good:
+            status = ObjectPoseArray.STATUS_LOST if lost else ObjectPoseArray.STATUS_NOT_FOUND
+            reason = '; '.join(f'{pose.object_id}: {pose.reason}' for pose in poses)
+        with_tf = self.settings.publish_tf
+        self._out.publish(images.header, status, reason, poses, seconds, with_tf)
+        self._out.draw(images.header, frame, poses, self._objects.references, masks)
+
+    def _answer_lost(self, header: Header, tracks: Sequence[Track], reason: str) -> None:
+        poses = [
+            failed_pose(header, t.object_id, t.instance, ObjectPose.STATUS_LOST, reason)
+            for t in tracks
+        ]
+        self._out.publish(header, ObjectPoseArray.STATUS_LOST, reason, poses)
+
+    def _failed(self, _: None, error: Exception) -> None:
+        """What was being worked on is unknown: give up all tracks and start afresh."""
+        reason, followed = self.failed(error), self._tracks.all()
+        self._forget()
+        header = self._input.header or Header()
+        self._out.publish(header, ObjectPoseArray.STATUS_ERROR, reason)
+        if followed:
+            self._answer_lost(header, followed, reason)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(RefinerNode, args)
+
+
+if __name__ == '__main__':
+    main()

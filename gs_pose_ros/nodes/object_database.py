@@ -1,0 +1,260 @@
+"""The object database node: registers, loads, saves, lists and removes objects.
+
+The list of objects is latched on `~/objects`; the other nodes read the objects from the directory
+that it names. Registrations run one after the other in the background.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
+from gs_pose_ros.nodes.conversions import object_to_message
+from gs_pose_ros.nodes.frame_input import InputSettings
+from gs_pose_ros.nodes.live_recording import LiveRecording
+from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.registration_jobs import RegisterMethod, RegistrationJobs
+from gs_pose_ros.nodes.stage import QOS_LATCHED, QOS_OUT, Stage, StageSettings, run
+from gs_pose_ros.objects.database import ObjectDatabase
+from gs_pose_ros.objects.registration import RegistrationSettings, register
+from gs_pose_ros.srv import (
+    CancelRegistration,
+    ListObjects,
+    LoadDatabase,
+    RegisterObject,
+    RemoveObject,
+    SaveDatabase,
+)
+
+
+@dataclass(frozen=True)
+class DatabaseSettings(StageSettings):
+    """Parameters of the object database node."""
+
+    database: str = setting(
+        '~/.local/share/gs_pose_ros/objects', 'Directory of the objects that are loaded at start.'
+    )
+    allowed_roots: tuple[str, ...] = setting(
+        ('~',), 'Paths in services must lie under one of these directories.'
+    )
+    input: InputSettings = field(default_factory=InputSettings)
+    registration: RegistrationSettings = field(default_factory=RegistrationSettings)
+
+
+class DatabaseNode(Stage[DatabaseSettings]):
+    """Owns the directory of objects."""
+
+    def __init__(self, method: RegisterMethod = register, **kwargs: Any) -> None:
+        super().__init__('object_database', DatabaseSettings(), **kwargs)
+        self._method = method
+
+    def configure(self) -> None:
+        """Open the database and offer the services."""
+        self._open(Path(self.settings.database).expanduser())
+        self._list_out = self.create_publisher(ObjectList, '~/objects', QOS_LATCHED)
+        self._progress_out = self.create_publisher(RegistrationProgress, '~/progress', QOS_OUT)
+        self._jobs = RegistrationJobs(self._method, self._progress_out.publish, self._on_registered)
+        group = self.service_group
+        self._services_out = [
+            self.create_service(kind, f'~/{name}', callback, callback_group=group)
+            for kind, name, callback in (
+                (RegisterObject, 'register', self._register),
+                (CancelRegistration, 'cancel', self._cancel),
+                (LoadDatabase, 'load', self._load),
+                (SaveDatabase, 'save', self._save),
+                (ListObjects, 'list', self._list),
+                (RemoveObject, 'remove', self._remove),
+            )
+        ]
+
+    def activate(self) -> None:
+        """Tell what there is."""
+        self._publish()
+
+    def cleanup(self) -> None:
+        """Cancel what runs and take the services down."""
+        if hasattr(self, '_jobs'):
+            self._jobs.stop()
+            for service in self._services_out:
+                self.destroy_service(service)
+            self.destroy_publisher(self._list_out)
+            self.destroy_publisher(self._progress_out)
+            del self._jobs, self._services_out
+
+    def facts(self) -> dict[str, str]:
+        """What is there, and what runs."""
+        if not hasattr(self, '_jobs'):
+            return {}
+        return {
+            'database': str(self._database.root),
+            'objects': str(len(self._infos)),
+            'registering': self._jobs.running(),
+        }
+
+    # ---- the database ----
+
+    def _open(self, root: Path) -> None:
+        """Use this directory from now on."""
+        if root.exists() and not root.is_dir():
+            raise GsPoseError(f'{root}: is not a directory')
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GsPoseError(f'{root}: {error.strerror}') from error
+        self._database = ObjectDatabase(root.resolve())
+        self._infos: dict[str, ObjectInfo] = {}
+        self._reload()
+
+    def _reload(self) -> None:
+        """Look at what is on disk; only changed objects are read."""
+        infos: dict[str, ObjectInfo] = {}
+        for object_id in self._database.object_ids():
+            try:
+                revision = self._database.revision(object_id)
+                before = self._infos.get(object_id)
+                if before is not None and before.revision == revision:
+                    infos[object_id] = before
+                else:
+                    infos[object_id] = object_to_message(self._database.load(object_id), revision)
+            except GsPoseError as error:
+                infos[object_id] = ObjectInfo(
+                    object_id=object_id, status=ObjectInfo.STATUS_BROKEN, reason=str(error)
+                )
+        self._infos = infos
+        broken = [i for i in infos.values() if i.status != ObjectInfo.STATUS_OK]
+        self.fault('broken', '; '.join(f'{i.object_id}: {i.reason}' for i in broken))
+        self.get_logger().info(
+            f'{self._database.root}: {len(infos) - len(broken)} objects, {len(broken)} broken'
+        )
+
+    def _message(self) -> ObjectList:
+        out = ObjectList(database=str(self._database.root))
+        out.header.stamp = self.get_clock().now().to_msg()
+        out.objects = [self._infos[name] for name in sorted(self._infos)]
+        return out
+
+    def _publish(self) -> None:
+        self._list_out.publish(self._message())
+
+    def _allowed(self, text: str) -> Path:
+        """The path, without links and dots, if it is under an allowed root."""
+        if not text:
+            raise GsPoseError('the path is empty')
+        path = Path(text).expanduser().resolve()
+        roots = [Path(r).expanduser().resolve() for r in self.settings.allowed_roots if r]
+        if not any(path.is_relative_to(root) for root in [*roots, self._database.root]):
+            names = ', '.join(map(str, roots))
+            raise GsPoseError(f'{path} is not under the allowed roots ({names}): `allowed_roots`')
+        return path
+
+    # ---- services ----
+
+    def _register(
+        self, request: RegisterObject.Request, response: RegisterObject.Response
+    ) -> RegisterObject.Response:
+        try:
+            path = None
+            if request.source != RegisterObject.Request.SOURCE_TOPICS:
+                path = self._allowed(request.path)
+            taken = request.object_id in self._database.object_ids()
+            if taken and not request.overwrite:
+                raise GsPoseError(f'{request.object_id!r} is there already; set overwrite')
+            recording = LiveRecording(self, self.settings.input) if path is None else None
+            response.job_id = self._jobs.add(
+                request, path, self._database, self.settings.registration, recording
+            )
+            response.accepted = True
+        except GsPoseError as error:
+            response.message = str(error)
+        return response
+
+    def _on_registered(self) -> None:
+        """From the thread of the jobs."""
+        self._reload()
+        self._publish()
+
+    def _cancel(
+        self, request: CancelRegistration.Request, response: CancelRegistration.Response
+    ) -> CancelRegistration.Response:
+        response.success = self._jobs.cancel(request.job_id)
+        if not response.success:
+            response.message = f'no job {request.job_id!r} is waiting or running'
+        return response
+
+    def _load(
+        self, request: LoadDatabase.Request, response: LoadDatabase.Response
+    ) -> LoadDatabase.Response:
+        try:
+            path = self._allowed(request.path)
+            if not path.is_dir():
+                raise GsPoseError(f'{path}: no such directory')
+            self._open(path)
+            self._publish()
+            response.success = True
+        except GsPoseError as error:
+            response.message = str(error)
+        response.objects = self._message()
+        return response
+
+    def _save(
+        self, request: SaveDatabase.Request, response: SaveDatabase.Response
+    ) -> SaveDatabase.Response:
+        try:
+            response.object_count = _copy(self._database, self._allowed(request.path))
+            response.success = True
+        except GsPoseError as error:
+            response.message = str(error)
+        except OSError as error:
+            response.message = f'{request.path}: {error}'
+        return response
+
+    def _list(
+        self, request: ListObjects.Request, response: ListObjects.Response
+    ) -> ListObjects.Response:
+        self._reload()
+        response.objects = self._message()
+        return response
+
+    def _remove(
+        self, request: RemoveObject.Request, response: RemoveObject.Response
+    ) -> RemoveObject.Response:
+        try:
+            self._database.remove(request.object_id)
+            response.success = True
+        except GsPoseError as error:
+            response.message = str(error)
+        self._reload()
+        self._publish()
+        return response
+
+
+def _copy(database: ObjectDatabase, target: Path) -> int:
+    """Copy all readable objects to a directory that is empty or absent; all of them or nothing."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise GsPoseError(f'{target}: is there already and not empty')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    objects, _ = database.load_all()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}-') as scratch:
+        copy = ObjectDatabase(Path(scratch) / 'objects')
+        copy.root.mkdir()
+        for reference in objects.values():
+            copy.save(reference)
+        if target.exists():
+            target.rmdir()
+        shutil.move(copy.root, target)
+    return len(objects)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(DatabaseNode, args)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,73 @@
+"""Keeps a node's references equal to the object database, by its latched list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.msg import ObjectInfo, ObjectList
+from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+
+
+class ObjectWatch:
+    """The objects that can be used now, loaded from the directory that the list names.
+
+    `references` and `unusable` (object id to reason) are replaced, never changed: a reader may
+    hold on to what it took.
+    """
+
+    def __init__(self, node: Stage[Any]) -> None:
+        self._node = node
+        self._loaded: dict[str, tuple[tuple[str, str], ObjectReference]] = {}
+        self.references: dict[str, ObjectReference] = {}
+        self.unusable: dict[str, str] = {}
+        self.known = False  # whether a list has come
+        self._subscription = node.create_subscription(
+            ObjectList,
+            'object_database/objects',
+            self._on_list,
+            QOS_LATCHED,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+
+    def close(self) -> None:
+        """End the subscription; the objects stay."""
+        self._node.destroy_subscription(self._subscription)
+
+    def why_not(self, object_id: str) -> str:
+        """The reason why this object cannot be used."""
+        return self.unusable.get(object_id, f'object {object_id!r} is not in the database')
+
+    def reason_for_none(self) -> str:
+        """Why there is no object at all."""
+        if not self.known:
+            return f'no object list on {self._node.resolve_topic_name("object_database/objects")}'
+        broken = '; '.join(self.unusable.values())
+        return f'no object can be used: {broken}' if broken else 'the object database is empty'
+
+    def _on_list(self, msg: ObjectList) -> None:
+        loaded: dict[str, tuple[tuple[str, str], ObjectReference]] = {}
+        unusable: dict[str, str] = {}
+        database = ObjectDatabase(Path(msg.database))
+        for info in msg.objects:
+            version = (msg.database, info.revision)
+            if info.status != ObjectInfo.STATUS_OK:
+                unusable[info.object_id] = info.reason
+            elif (before := self._loaded.get(info.object_id)) and before[0] == version:
+                loaded[info.object_id] = before
+            else:
+                try:
+                    loaded[info.object_id] = version, database.load(info.object_id)
+                except GsPoseError as error:
+                    unusable[info.object_id] = str(error)
+        self._loaded, self.known = loaded, True
+        self.references = {object_id: entry[1] for object_id, entry in loaded.items()}
+        self.unusable = unusable
+        self._node.fault('objects', '; '.join(unusable.values()))
+        self._node.get_logger().info(
+            f'{len(loaded)} objects ({", ".join(loaded)}), {len(unusable)} unusable'
+        )

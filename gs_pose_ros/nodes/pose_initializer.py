@@ -1,0 +1,181 @@
+"""The pose initializer node: from each detection to hypotheses of the object's pose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from std_msgs.msg import Header
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import Detection, PoseEstimate
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
+from gs_pose_ros.nodes.conversions import (
+    detection_from_message,
+    estimate_to_message,
+    failed_pose,
+)
+from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.frame_worker import FrameWorker
+from gs_pose_ros.nodes.object_watch import ObjectWatch
+from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
+from gs_pose_ros.ros_compat.message_filters import SimpleFilter, Subscriber, TimeSynchronizer
+
+
+class InitializationMethod(Protocol):
+    """What this node asks of an initializer of the core."""
+
+    def initialize(
+        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
+    ) -> list[PoseEstimate]:
+        """Hypotheses of the pose, best first."""
+        ...
+
+
+@dataclass(frozen=True)
+class InitializerSettings(StageSettings):
+    """Parameters of the pose initializer node."""
+
+    input: InputSettings = field(default_factory=InputSettings)
+    history: int = setting(
+        60, 'Image sets that are held until their detections come.', 2, 1000
+    )
+    retrieval: TemplateRetrieval = field(default_factory=TemplateRetrieval)
+
+
+class PoseInitializerNode(Stage[InitializerSettings]):
+    """Publishes `~/initial_poses` for every message of detections."""
+
+    def __init__(self, method: InitializationMethod | None = None, **kwargs: Any) -> None:
+        super().__init__('pose_initializer', InitializerSettings(), **kwargs)
+        self._method = method
+
+    def configure(self) -> None:
+        """Prepare the outputs and learn of the objects."""
+        self._out = self.create_lifecycle_publisher(ObjectPoseArray, '~/initial_poses', QOS_OUT)
+        self._objects = ObjectWatch(self)
+
+    def activate(self) -> None:
+        """Start to take images and detections."""
+        self._worker: FrameWorker[tuple[ImageSet, ObjectDetectionArray]] = FrameWorker(
+            'pose_initializer', self._initialize, self._failed
+        )
+        self._joined = SimpleFilter()
+        self._detections = Subscriber(
+            self,
+            ObjectDetectionArray,
+            'detector/detections',
+            qos_profile=QOS_OUT,
+            callback_group=self.input_group,
+        )
+        self._detections.registerCallback(self._find_late)
+        self._sync = TimeSynchronizer([self._joined, self._detections], self.settings.history)
+        self._sync.registerCallback(lambda images, msg: self._worker.put((images, msg)))
+        self._input = FrameInput(
+            self, self.settings.input, self._joined.signalMessage, self._on_jump
+        )
+
+    def deactivate(self) -> None:
+        """End the work."""
+        self._input.close()
+        self.destroy_subscription(self._detections.sub)
+        self._worker.stop()
+
+    def cleanup(self) -> None:
+        """Forget the objects."""
+        if hasattr(self, '_objects'):
+            self._objects.close()
+            self.destroy_lifecycle_publisher(self._out)
+            del self._objects, self._out
+
+    def check(self) -> None:
+        """Say what is missing."""
+        self.fault('input', self._input.problem()[1])
+
+    def _find_late(self, msg: ObjectDetectionArray) -> None:
+        """Detections whose images are gone would never join: say so instead."""
+        held = self._sync.queues[0]
+        gone = bool(held) and stamp_to_ns(msg.header.stamp) < min(held)
+        reason = 'detections come after their image was dropped; raise `history`' if gone else ''
+        self.fault('history', reason)
+        if gone:
+            self._publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
+
+    def _initialize(self, item: tuple[ImageSet, ObjectDetectionArray]) -> None:
+        watch, (images, msg) = Stopwatch(), item
+        if not msg.detections:  # the detector's reason is the answer
+            self._publish(images.header, msg.status, msg.reason)
+            return
+        try:
+            frame = images.frame(self.settings.input.rectified)
+        except GsPoseError as error:
+            self.fault('images', str(error))
+            self._publish(images.header, ObjectPoseArray.STATUS_BAD_INPUT, str(error))
+            return
+        self.fault('images', '')
+        poses = [pose for d in msg.detections for pose in self._hypotheses(frame, d)]
+        good = [pose for pose in poses if pose.status == ObjectPose.STATUS_OK]
+        status = ObjectPoseArray.STATUS_OK if good else ObjectPoseArray.STATUS_NOT_FOUND
+        reason = '' if good else '; '.join(pose.reason for pose in poses)
+        self._publish(images.header, status, reason, poses, watch())
+        self.took(watch())
+
+    def _hypotheses(self, frame: RGBDFrame, msg: ObjectDetection) -> list[ObjectPose]:
+        """The hypotheses for one detection, or one pose that says why there are none."""
+
+        def failure(status: int, reason: str) -> list[ObjectPose]:
+            self.get_logger().warning(reason, throttle_duration_sec=1.0)
+            return [failed_pose(msg.header, msg.object_id, msg.instance, status, reason)]
+
+        reference = self._objects.references.get(msg.object_id)
+        if reference is None:
+            reason = self._objects.why_not(msg.object_id)
+            return failure(ObjectPose.STATUS_UNKNOWN_OBJECT, reason)
+        try:
+            detection = detection_from_message(msg, frame.camera.shape)
+            method = self._method or self.settings.retrieval
+            estimates = method.initialize(frame, reference, detection)
+        except GsPoseError as error:
+            return failure(ObjectPose.STATUS_BAD_INPUT, str(error))
+        if not estimates:
+            reason = f'no reference view of {msg.object_id!r} resembles the detection'
+            return failure(ObjectPose.STATUS_NOT_FOUND, reason)
+        return [
+            estimate_to_message(msg.header, msg.object_id, msg.instance, estimate)
+            for estimate in estimates
+        ]
+
+    def _on_jump(self) -> None:
+        self._worker.clear()
+        for queue in self._sync.queues:
+            queue.clear()
+
+    def _failed(self, item: tuple[ImageSet, ObjectDetectionArray], error: Exception) -> None:
+        self._publish(item[0].header, ObjectPoseArray.STATUS_ERROR, self.failed(error))
+
+    def _publish(
+        self,
+        header: Header,
+        status: int,
+        reason: str,
+        poses: Sequence[ObjectPose] = (),
+        seconds: float = 0.0,
+    ) -> None:
+        out = ObjectPoseArray(header=header, status=status, reason=reason, compute_time=seconds)
+        out.poses = list(poses)
+        self._out.publish(out)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node."""
+    run(PoseInitializerNode, args)
+
+
+if __name__ == '__main__':
+    main()

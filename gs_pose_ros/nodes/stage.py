@@ -1,0 +1,235 @@
+"""What the nodes have in common: lifecycle, settings, faults, diagnostics, start and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.nodes.parameters import Parameters, setting
+from gs_pose_ros.ros_compat.share import transport_environment
+
+QOS_OUT = QoSProfile(depth=10)
+QOS_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Parameters of every node."""
+
+    autostart: bool = setting(True, 'Configure and activate at start, without a manager.')
+
+
+S = TypeVar('S', bound=StageSettings)
+
+
+class Stage(LifecycleNode, Generic[S]):
+    """A lifecycle node that says on `/diagnostics`, once a second, what keeps it from working.
+
+    Sub-classes fill in `configure` (load), `activate` (subscribe), `deactivate`, `cleanup`, and
+    `check` (called every second while active). Their faults are named: `fault('depth', reason)`
+    reports one until `fault('depth', '')` ends it.
+    """
+
+    def __init__(self, name: str, settings: S, **kwargs: Any) -> None:
+        super().__init__(name, namespace='gs_pose', **kwargs)
+        self._settings_source = Parameters(self, settings)
+        self._faults: dict[str, str] = {}
+        self._faults_lock = threading.Lock()
+        self.durations_s: deque[float] = deque(maxlen=100)  # of the stage's work per image
+        self.worked = 0  # images
+        self.active = False
+        # Services answer, and objects load, while images are taken in.
+        self.service_group = MutuallyExclusiveCallbackGroup()
+        self.input_group = MutuallyExclusiveCallbackGroup()
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', QOS_OUT)
+        # Not the node's clock: a simulated one that stands still is among what is reported.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._heartbeat = self.create_timer(1.0, self._beat, clock=steady)
+
+    @property
+    def settings(self) -> S:
+        """The parameters as they are now."""
+        return self._settings_source.value
+
+    # ---- to be filled in ----
+
+    def configure(self) -> None:
+        """Load and create what publishes and answers."""
+
+    def activate(self) -> None:
+        """Subscribe."""
+
+    def deactivate(self) -> None:
+        """Unsubscribe and end the work."""
+
+    def cleanup(self) -> None:
+        """Forget what `configure` made."""
+
+    def check(self) -> None:
+        """Report faults that only time shows."""
+
+    def facts(self) -> dict[str, str]:
+        """More values for the diagnostics."""
+        return {}
+
+    # ---- lifecycle ----
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """Unconfigured to inactive."""
+        return self._transition('configure', self.configure, super().on_configure, state)
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """Inactive to active."""
+        # Publishers first: the first message may come before `activate` returns.
+        done = super().on_activate(state)
+        if done != TransitionCallbackReturn.SUCCESS:
+            return done
+        result = self._transition('activate', self.activate, None, state)
+        self.active = result == TransitionCallbackReturn.SUCCESS
+        return result
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """Active to inactive."""
+        self.active = False
+        return self._transition('deactivate', self.deactivate, super().on_deactivate, state)
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """Inactive to unconfigured."""
+        return self._transition('cleanup', self.cleanup, super().on_cleanup, state)
+
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        """To the end, from any state."""
+        was_active, self.active = self.active, False
+        if was_active:
+            self._transition('deactivate', self.deactivate, None, state)
+        return self._transition('cleanup', self.cleanup, super().on_shutdown, state)
+
+    def on_error(self, state: Any) -> TransitionCallbackReturn:
+        """Back to unconfigured, to be tried again."""
+        self.active = False
+        return TransitionCallbackReturn.SUCCESS
+
+    def start(self) -> None:
+        """Configure and activate, if `autostart` says so."""
+        if (
+            self.settings.autostart
+            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        ):
+            self.trigger_activate()
+
+    def stop(self) -> None:
+        """End the work before the node is destroyed."""
+        if self.active:
+            self.active = False
+            self.deactivate()
+        self.cleanup()
+
+    def _transition(
+        self,
+        name: str,
+        action: Callable[[], None],
+        then: Callable[[Any], TransitionCallbackReturn] | None,
+        state: Any,
+    ) -> TransitionCallbackReturn:
+        """Run one transition; rclpy itself would swallow the exception."""
+        try:
+            action()
+        except GsPoseError as error:
+            self.fault('lifecycle', f'{name}: {error}')
+            return TransitionCallbackReturn.FAILURE
+        except Exception:  # the node's boundary
+            self.fault('lifecycle', f'{name} failed, see the log')
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+        self.fault('lifecycle', '')
+        return TransitionCallbackReturn.SUCCESS if then is None else then(state)
+
+    # ---- faults and diagnostics ----
+
+    def fault(self, name: str, reason: str) -> None:
+        """Report (or with an empty reason end) a fault; logged when it changes."""
+        with self._faults_lock:
+            before = self._faults.pop(name, '')
+            if reason:
+                self._faults[name] = reason
+        if reason and not before:
+            self.get_logger().warning(f'{name}: {reason}')
+        elif before and not reason:
+            self.get_logger().info(f'{name}: well again')
+
+    def failed(self, error: Exception) -> str:
+        """Log an unexpected error with its traceback; one line for the status message."""
+        text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
+        self.get_logger().error(text, throttle_duration_sec=1.0)
+        return f'{type(error).__name__}: {error}'
+
+    def took(self, seconds: float) -> None:
+        """Count one image and the time that the stage worked on it."""
+        self.worked += 1
+        self.durations_s.append(seconds)
+
+    def _beat(self) -> None:
+        if self.active:
+            self.check()
+        with self._faults_lock:
+            faults = dict(self._faults)
+        state = 'active' if self.active else 'not active'
+        times = sorted(self.durations_s)
+        values = {'state': state, 'images': str(self.worked), **self.facts(), **faults}
+        if times:
+            values['ms_p50'] = f'{1e3 * times[len(times) // 2]:.1f}'
+            values['ms_p95'] = f'{1e3 * times[len(times) * 95 // 100]:.1f}'
+        status = DiagnosticStatus(name=self.get_fully_qualified_name(), hardware_id='gs_pose_ros')
+        status.level = DiagnosticStatus.WARN if faults else DiagnosticStatus.OK
+        status.message = '; '.join(faults.values()) or state
+        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        out = DiagnosticArray(status=[status])
+        out.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(out)
+
+
+class Stopwatch:
+    """Seconds since it was made, by a clock that never jumps."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self) -> float:
+        return time.monotonic() - self._start
+
+
+def run(make_node: Callable[[], Stage[Any]], args: Sequence[str] | None = None) -> None:
+    """Run one node until it is told to stop; the `main` of every node."""
+    os.environ.update(transport_environment())
+    rclpy.init(args=None if args is None else list(args))
+    node = None
+    try:
+        node = make_node()
+        executor = MultiThreadedExecutor(num_threads=4)
+        executor.add_node(node)
+        node.start()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch repeats Ctrl-C's
+        if node is not None:
+            node.stop()
+            node.destroy_node()
+        rclpy.try_shutdown()

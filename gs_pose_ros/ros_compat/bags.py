@@ -1,0 +1,159 @@
+"""rosbag2 files (mcap or sqlite3) read through `rosbags`, so without ROS.
+
+What is read here goes through the same decoding as the live topics.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.ros_compat.frame_decoding import frame_from_messages, stamp_to_ns
+from gs_pose_ros.ros_compat.share import share_folder
+from gs_pose_ros.ros_compat.transform_tree import TransformTree
+
+_IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+_INFO = 'sensor_msgs/msg/CameraInfo'
+_TF = 'tf2_msgs/msg/TFMessage'
+# Topics of one camera may be a few frames out of step in a bag; more never comes together.
+_WAITING = 50
+
+
+@dataclass(frozen=True)
+class CameraTopics:
+    """The topics of one camera in a bag; `depth` is registered to colour, or '' for none."""
+
+    color: str
+    camera_info: str
+    depth: str = ''
+
+
+@dataclass(frozen=True)
+class BagFrame:
+    """A frame and the coordinate frame that its poses are in."""
+
+    frame: RGBDFrame
+    frame_id: str
+
+
+def typestore() -> Typestore:
+    """The message types of ROS 2 and of this package."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    for path in sorted((share_folder() / 'msg').glob('*.msg')):
+        store.register(get_types_from_msg(path.read_text(), f'gs_pose_ros/msg/{path.stem}'))
+    return store
+
+
+@contextmanager
+def open_bag(bag: Path) -> Iterator[AnyReader]:
+    """The bag opened for reading.
+
+    Raises:
+        GsPoseError: it is not there or not a bag.
+
+    """
+    try:
+        with AnyReader([bag], default_typestore=typestore()) as reader:
+            yield reader
+    except (AnyReaderError, OSError) as error:
+        raise GsPoseError(f'{bag}: cannot be read as a bag: {error}') from error
+
+
+def find_topics(bag: Path, with_depth: bool = True) -> CameraTopics:
+    """The colour camera of a bag, and its depth, by types and names.
+
+    Raises:
+        GsPoseError: there is no colour image with a camera_info; the message lists what is there.
+
+    """
+    with open_bag(bag) as reader:
+        kinds = {c.topic: c.msgtype for c in reader.connections}
+    images = [topic for topic in sorted(kinds) if kinds[topic] in _IMAGES]
+    depths = [topic for topic in images if 'depth' in topic]
+    colors = [topic for topic in images if 'depth' not in topic and 'overlay' not in topic]
+    infos = [topic for topic in sorted(kinds) if kinds[topic] == _INFO]
+    # The info beside the image: /camera/color/image_raw and /camera/color/camera_info.
+    pairs = [(_shared(color, info), color, info) for color in colors for info in infos]
+    if not pairs:
+        raise GsPoseError(f'{bag}: no colour image with a camera_info among {sorted(kinds)}')
+    _, color, info = max(pairs, key=lambda pair: (pair[0], -len(pair[1])))
+    aligned = sorted(depths, key=lambda topic: ('aligned' not in topic, len(topic)))
+    return CameraTopics(color, info, aligned[0] if aligned and with_depth else '')
+
+
+def read_frames(
+    bag: Path, topics: CameraTopics | None = None, rectified: bool = False
+) -> Iterator[RGBDFrame]:
+    """The undistorted frames of a bag, joined by exact stamp, in the order of recording.
+
+    Raises:
+        GsPoseError: the bag or a topic is missing, or a message cannot be used.
+
+    """
+    for item in read_bag_frames(bag, topics, rectified):
+        yield item.frame
+
+
+def read_bag_frames(
+    bag: Path, topics: CameraTopics | None = None, rectified: bool = False
+) -> Iterator[BagFrame]:
+    """As `read_frames`, with the coordinate frame of each."""
+    chosen = find_topics(bag) if topics is None else topics
+    names = [name for name in (chosen.color, chosen.camera_info, chosen.depth) if name]
+    waiting: dict[int, dict[str, Any]] = defaultdict(dict)
+    with open_bag(bag) as reader:
+        connections = [c for c in reader.connections if c.topic in names]
+        missing = set(names) - {c.topic for c in connections}
+        if missing:
+            raise GsPoseError(f'{bag}: has no topic {", ".join(sorted(missing))}')
+        for connection, _, raw in reader.messages(connections):
+            msg = reader.deserialize(raw, connection.msgtype)
+            stamp_ns = stamp_to_ns(msg.header.stamp)  # type: ignore[attr-defined]
+            together = waiting[stamp_ns]
+            together[connection.topic] = msg
+            if len(together) == len(names):
+                color = together[chosen.color]
+                depth = together.get(chosen.depth)
+                info = together[chosen.camera_info]
+                del waiting[stamp_ns]
+                frame = frame_from_messages(color, info, depth, rectified)
+                yield BagFrame(frame, color.header.frame_id)
+            elif len(waiting) > _WAITING:
+                del waiting[min(waiting)]
+
+
+def read_transforms(bag: Path) -> TransformTree:
+    """All transforms of `/tf` and `/tf_static` in a bag."""
+    tree = TransformTree()
+    with open_bag(bag) as reader:
+        connections = [c for c in reader.connections if c.msgtype == _TF]
+        for connection, _, raw in reader.messages(connections):
+            for item in reader.deserialize(raw, connection.msgtype).transforms:  # type: ignore
+                t, q = item.transform.translation, item.transform.rotation
+                R = se3.quat_to_mat(np.array([q.w, q.x, q.y, q.z]))
+                tree.set(
+                    item.header.frame_id,
+                    item.child_frame_id,
+                    se3.from_rotation_translation(R, [t.x, t.y, t.z]),
+                    stamp_to_ns(item.header.stamp),
+                    static=connection.topic.endswith('tf_static'),
+                )
+    return tree
+
+
+def _shared(a: str, b: str) -> int:
+    """How many leading parts two topic names share."""
+    parts = zip(a.split('/'), b.split('/'), strict=False)
+    return next((i for i, (x, y) in enumerate(parts) if x != y), 99)

@@ -1,0 +1,233 @@
+"""From camera messages to the nouns of the core, for messages of rclpy and of `rosbags` alike.
+
+Messages are known by their fields only, so that bags are read without ROS, by the same code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.ros_compat.image_encoding import (
+    ImageEncodingError,
+    convert,
+    decode_compressed,
+    decode_image,
+)
+
+COLOR_ENCODINGS = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8')
+DEPTH_ENCODINGS = ('16UC1', 'mono16', '32FC1')
+
+# A message of sensor_msgs, geometry_msgs or builtin_interfaces, or what rosbags makes of one.
+Message = Any
+
+
+def stamp_to_ns(stamp: Message) -> int:
+    """Nanoseconds of a stamp."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def color_from_message(msg: Message) -> NDArray[np.uint8]:
+    """RGB [H, W, 3] uint8 of rgb8, bgr8, rgba8, bgra8, mono8 or a JPEG or PNG file.
+
+    Raises:
+        GsPoseError: another encoding, or fewer bytes than the header promises.
+
+    """
+    try:
+        if is_compressed(msg):
+            return decode_compressed(msg.data, 'rgb8')
+        if msg.encoding not in COLOR_ENCODINGS:
+            raise GsPoseError(
+                f'colour encoding {msg.encoding!r} is not one of {", ".join(COLOR_ENCODINGS)}'
+            )
+        return convert(decode_image(msg), msg.encoding, 'rgb8')
+    except (ImageEncodingError, cv2.error) as error:
+        raise GsPoseError(f'colour image: {error}') from error
+
+
+def depth_from_message(msg: Message) -> NDArray[np.float32]:
+    """Depth [H, W] float32 m of 16UC1 (mm) or 32FC1 (m); invalid values as they came.
+
+    Raises:
+        GsPoseError: another encoding, or fewer bytes than the header promises.
+
+    """
+    try:
+        if is_compressed(msg):
+            return _decompressed_depth(msg)
+        if msg.encoding not in DEPTH_ENCODINGS:
+            raise GsPoseError(
+                f'depth encoding {msg.encoding!r} is not one of {", ".join(DEPTH_ENCODINGS)}'
+            )
+        return _metres(decode_image(msg))
+    except (ImageEncodingError, cv2.error) as error:
+        raise GsPoseError(f'depth image: {error}') from error
+
+
+def is_compressed(msg: Message) -> bool:
+    """Whether this is a CompressedImage rather than an Image."""
+    return hasattr(msg, 'format')
+
+
+def _metres(depth: NDArray[Any]) -> NDArray[np.float32]:
+    """REP 118: 16-bit depth is in millimetres, float depth in metres."""
+    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
+        raise GsPoseError(f'depth image: expected 16-bit or float, got {depth.dtype} {depth.shape}')
+    return depth * np.float32(0.001) if depth.dtype == np.uint16 else depth
+
+
+def _decompressed_depth(msg: Message) -> NDArray[np.float32]:
+    data = bytes(msg.data)
+    if 'compressedDepth' not in msg.format:
+        return _metres(decode_compressed(data))
+    # compressed_depth_image_transport: 12 bytes of header (int32, float a, float b), then a PNG;
+    # 32FC1 is stored as inverse depth, a / z + b.
+    a, b = np.frombuffer(data[4:12], '<f4') if len(data) > 12 else (0.0, 0.0)
+    raw = decode_compressed(data[12:])
+    if not msg.format.startswith('32FC1'):
+        return _metres(raw)
+    safe = np.where(raw > 0, raw - b, 1)
+    return np.where(raw > 0, a / safe, 0).astype(np.float32)
+
+
+def pose_from_message(pose: Message) -> NDArray[np.float64]:
+    """The rigid motion [4, 4] of a pose message.
+
+    Raises:
+        GsPoseError: not finite, or the quaternion is not of unit length.
+
+    """
+    p, q = pose.position, pose.orientation
+    numbers = np.array([p.x, p.y, p.z, q.w, q.x, q.y, q.z])
+    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > 0.01:
+        raise GsPoseError(f'not a pose: xyz, wxyz = {numbers.tolist()}')
+    return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
+
+
+@dataclass(frozen=True, eq=False)
+class Rectification:
+    """The undistorted camera of a camera_info and where its pixels come from in the raw image."""
+
+    camera: Camera
+    maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None  # None: nothing to do
+
+    def color(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The image as the undistorted camera sees it."""
+        return image if self.maps is None else cv2.remap(image, *self.maps, cv2.INTER_LINEAR)
+
+    def depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same for depth, by the nearest pixel: a mean over an edge is a point in the air."""
+        return image if self.maps is None else cv2.remap(image, *self.maps, cv2.INTER_NEAREST)
+
+
+def rectification_from_message(info: Message, rectified: bool = False) -> Rectification:
+    """The camera behind images that come with this camera_info.
+
+    Raw images: K, undistorted to P (or K) if D is not zero. `rectified`: the images are image_rect
+    already, so P holds and D is history. roi and binning are those of the delivered image.
+
+    Raises:
+        GsPoseError: no positive focal length, empty image, unknown distortion model.
+
+    """
+    roi = info.roi
+    return _rectification(
+        tuple(map(float, info.k)),
+        tuple(map(float, info.p)),
+        tuple(map(float, info.r)),
+        tuple(map(float, info.d)),
+        info.distortion_model,
+        (int(info.width), int(info.height)),
+        (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
+        (max(1, int(info.binning_x)), max(1, int(info.binning_y))),
+        rectified,
+    )
+
+
+@lru_cache(maxsize=8)
+def _rectification(
+    k: tuple[float, ...],
+    p: tuple[float, ...],
+    r: tuple[float, ...],
+    d: tuple[float, ...],
+    model: str,
+    size: tuple[int, int],
+    roi: tuple[int, int, int, int],
+    binning: tuple[int, int],
+    rectified: bool,
+) -> Rectification:
+    # An all-zero region means the whole image (sensor_msgs/RegionOfInterest).
+    x, y, width, height = roi if roi[2] and roi[3] else (0, 0, *size)
+    width, height = width // binning[0], height // binning[1]
+    # Pixel centres are at integers: the outline -0.5 is what binning keeps in place.
+    S = np.diag([1 / binning[0], 1 / binning[1], 1.0])
+    S[:2, 2] = [(0.5 - x) / binning[0] - 0.5, (0.5 - y) / binning[1] - 0.5]
+    K, P = S @ np.reshape(k, (3, 3)), S @ np.reshape(p, (3, 4))[:, :3]
+    has_p = p[0] > 0 and p[5] > 0
+    distorted = any(d) and not rectified
+    try:
+        if rectified and not has_p:
+            raise GsPoseError('camera_info: rectified images need P, and its fx or fy is not > 0')
+        camera = Camera.from_matrix(P if has_p and (rectified or distorted) else K, width, height)
+        if not (k[0] > 0 and k[4] > 0) and not rectified:
+            raise GsPoseError(f'camera_info: K has fx = {k[0]:g}, fy = {k[4]:g}; uncalibrated?')
+    except ValueError as error:
+        raise GsPoseError(f'camera_info: {error}') from error
+    if not distorted:
+        return Rectification(camera, None)
+    R = np.reshape(r, (3, 3)) if has_p and np.any(r) else np.eye(3)
+    if model in ('equidistant', 'fisheye'):
+        undistort, D = cv2.fisheye.initUndistortRectifyMap, np.array(d[:4])
+    elif model in ('plumb_bob', 'rational_polynomial', ''):
+        undistort, D = cv2.initUndistortRectifyMap, np.array(d)
+    else:
+        raise GsPoseError(f'camera_info: unknown distortion model {model!r}')
+    maps = undistort(K, D, R, camera.matrix, (width, height), cv2.CV_32FC1)
+    return Rectification(camera, (maps[0], maps[1]))
+
+
+def frame_from_messages(
+    color: Message,
+    info: Message,
+    depth: Message | None = None,
+    rectified: bool = False,
+) -> RGBDFrame:
+    """One undistorted frame; its stamp is the colour image's.
+
+    A depth image without a single valid pixel counts as no depth.
+
+    Raises:
+        GsPoseError: an encoding, size or camera_info that cannot be used, saying which.
+
+    """
+    rectify = rectification_from_message(info, rectified)
+    camera = rectify.camera
+    rgb = color_from_message(color)
+    _check_size('colour image', rgb.shape, camera)
+    metres = None
+    if depth is not None:
+        metres = depth_from_message(depth)
+        _check_size('depth image', metres.shape, camera)
+        metres = rectify.depth(np.ascontiguousarray(metres))
+        if not (np.isfinite(metres) & (metres > 0)).any():
+            metres = None
+    stamp_ns = stamp_to_ns(color.header.stamp)
+    return RGBDFrame.from_uint8(rectify.color(rgb), metres, camera, stamp_ns)
+
+
+def _check_size(what: str, shape: tuple[int, ...], camera: Camera) -> None:
+    if shape[:2] != camera.shape:
+        raise GsPoseError(
+            f'the {what} is {shape[1]}x{shape[0]}, '
+            f'its camera_info says {camera.width}x{camera.height}'
+        )

@@ -1,0 +1,112 @@
+"""Where the posed, masked pictures of a registration come from, on disk or from a camera.
+
+The object_database node and `gs-pose register` both read them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.objects.masks import MaskMode, add_masks
+from gs_pose_ros.objects.sources import (
+    AprilTagGrid,
+    CharucoBoard,
+    RegistrationView,
+    read_bop_views,
+    read_transforms_box,
+    read_transforms_json,
+    views_from_frames,
+)
+from gs_pose_ros.ros_compat.bags import BagFrame, read_bag_frames, read_transforms
+from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
+
+SourceKind = Literal['bop', 'transforms', 'bag', 'topics']
+Board = CharucoBoard | AprilTagGrid
+
+
+@dataclass(frozen=True)
+class RegistrationSource:
+    """What to register an object from.
+
+    Bags and topics need the camera's pose over the object: from `board` under it, or from TF
+    between the image's frame and `object_frame`. `box` [2, 3] (m, object frame) is needed to make
+    masks where none are given.
+    """
+
+    kind: SourceKind
+    path: Path | None = None  # None for topics
+    bop_object_id: int = 0
+    box: NDArray[np.float64] | None = None
+    mask_mode: MaskMode = MaskMode.AUTO
+    use_depth: bool = True
+    board: Board | None = None
+    object_frame: str = ''
+    duration_s: float = 0.0  # of a bag, from its start; 0 is all
+    max_views: int = 0  # evenly spread; 0 is all
+
+    def views(self, live: Iterable[BagFrame] = (), tf: TransformTree | None = None) -> Views:
+        """Read everything; `live` frames and their `tf` are for topics.
+
+        Raises:
+            GsPoseError: it cannot be read, has no poses, or has no masks and none can be made.
+
+        """
+        views, box = self._posed(live, tf), self.box
+        if box is None and self.kind == 'transforms' and self.path is not None:
+            box = read_transforms_box(self.path)
+        return Views(add_masks(views, self.mask_mode, box), box)
+
+    def _posed(self, live: Iterable[BagFrame], tf: TransformTree | None) -> list[RegistrationView]:
+        if self.kind == 'topics':
+            return self._from_camera(list(live), tf or TransformTree())
+        if self.path is None:
+            raise GsPoseError(f'a registration from {self.kind} needs a path')
+        if self.kind == 'bop':
+            return read_bop_views(self.path, self.bop_object_id, self.max_views, self.use_depth)
+        if self.kind == 'transforms':
+            return read_transforms_json(self.path, self.max_views)
+        tree = TransformTree() if self.board is not None else read_transforms(self.path)
+        return self._from_camera(self._recorded(self.path), tree)
+
+    def _recorded(self, bag: Path) -> list[BagFrame]:
+        out: list[BagFrame] = []
+        for item in read_bag_frames(bag):
+            if out and self.duration_s > 0:
+                seconds = (item.frame.stamp_ns - out[0].frame.stamp_ns) / 1e9
+                if seconds > self.duration_s:
+                    break
+            out.append(item)
+        return out
+
+    def _from_camera(self, frames: list[BagFrame], tf: TransformTree) -> list[RegistrationView]:
+        pictures = [f.frame if self.use_depth else f.frame.without_depth() for f in frames]
+        if self.board is not None:
+            return views_from_frames(pictures, self.board, max_views=self.max_views)
+        if not self.object_frame:
+            raise GsPoseError('give a board, or the TF frame of the object')
+        poses: list[NDArray[np.float64] | None] = []
+        reason = ''
+        for item in frames:
+            try:
+                poses.append(tf.lookup(item.frame_id, self.object_frame, item.frame.stamp_ns))
+            except UnknownTransform as error:
+                poses.append(None)
+                reason = str(error)
+        if all(pose is None for pose in poses):
+            raise GsPoseError(f'no image has a pose: {reason or "there are no images"}')
+        return views_from_frames(pictures, poses, max_views=self.max_views)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The pictures, and the object's box [2, 3] (m) if it is known."""
+
+    views: list[RegistrationView]
+    box: NDArray[np.float64] | None
