@@ -15,7 +15,7 @@ from gs_pose_ros.errors import GsPoseError
 SH_C0 = 0.28209479177387814
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: caches hang on it
 class Gaussians:
     """N anisotropic Gaussians with view-dependent colour (Kerbl et al. 2023).
 

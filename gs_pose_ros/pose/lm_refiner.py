@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numba
 import numpy as np
@@ -17,9 +18,14 @@ from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+
+
+Hessian: TypeAlias = 'NDArray[np.float64] | None'
 
 
 @dataclass(frozen=True)
@@ -69,22 +75,23 @@ class LMRefiner:
             return self._lost(frame, np.eye(4), 'no initial pose')
         if mask is not None and not mask.any():
             return self._lost(frame, np.asarray(hypotheses[0]), 'the mask is empty')
-        candidates: list[tuple[float, NDArray[np.float64], int]] = []
-        for T in hypotheses:
+
+        def coarsely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int]:
             T = np.asarray(T, np.float64)
             if mask is not None:
                 T = align_to_mask(frame, reference, T, mask)
             T, iterations, _ = self._run(frame, reference, T, mask, self.coarse)
-            check = self.verification.check(frame, reference, T, mask)
-            candidates.append((check.score, T, iterations))
-        candidates.sort(key=lambda c: -c[0])
-        results = []
-        total = sum(c[2] for c in candidates)
-        for _, T, _ in candidates[: self.refine_best]:
+            return self.verification.check(frame, reference, T, mask), T, iterations
+
+        def finely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int, Hessian]:
             T, iterations, hessian = self._run(frame, reference, T, mask, self.fine)
-            total += iterations
-            results.append((self.verification.check(frame, reference, T, mask), T, hessian))
-        check, T, hessian = max(results, key=lambda r: r[0].score)
+            return self.verification.check(frame, reference, T, mask), T, iterations, hessian
+
+        candidates = sorted(map_threads(coarsely, hypotheses), key=lambda c: -c[0].score)
+        best = [T for _, T, _ in candidates[: self.refine_best]]
+        results = map_threads(finely, best)
+        total = sum(c[2] for c in candidates) + sum(r[2] for r in results)
+        check, T, _, hessian = max(results, key=lambda r: r[0].score)
         return self._estimate(frame, T, check, hessian, total, Status.CONVERGED)
 
     def track(
@@ -95,6 +102,18 @@ class LMRefiner:
         T, more, hessian = self._run(frame, reference, T, None, self.fine[:1])
         check = self.verification.check(frame, reference, T, None)
         return self._estimate(frame, T, check, hessian, iterations + more, Status.TRACKED)
+
+    def refine_coarse(
+        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Only the coarse levels, without a mask."""
+        return self._run(frame, reference, T_cam_obj, None, self.coarse)[0]
+
+    def refine_fine(
+        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Only the first fine level, without a mask."""
+        return self._run(frame, reference, T_cam_obj, None, self.fine[:1])[0]
 
     def _estimate(
         self,
@@ -130,9 +149,12 @@ class LMRefiner:
         levels: Sequence[PyramidLevel],
     ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
         """Pose, renders used and the Hessian (left tangent, camera frame) after the levels."""
-        arrays = GaussianArrays.of(reference.gaussians)
         iterations, hessian = 0, None
         for level in levels:
+            extent = self.crop_padding * reference.diameter_m
+            arrays = GaussianArrays.of(
+                for_resolution(reference.gaussians, extent, level.crop_size)
+            )
             window = ObjectWindow.around(frame, reference, T, mask, self.crop_padding, level.crop_size)
             if window is None:
                 return T, iterations, None

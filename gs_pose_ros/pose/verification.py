@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
 
@@ -54,7 +55,8 @@ class Verification:
         )
         if window is None:
             return self._rejected('the object is not in view')
-        arrays = GaussianArrays.of(reference.gaussians)
+        extent = self.crop_padding * reference.diameter_m
+        arrays = GaussianArrays.of(for_resolution(reference.gaussians, extent, self.crop_size))
         image = composite(project(arrays, window.camera, T_cam_obj), window.camera)
         alpha = image[:, 4]
         solid = alpha > 0.5
@@ -73,7 +75,8 @@ class Verification:
         agree = known & ~hidden & ~behind
         shown = inside & ~hidden
         visible = np.count_nonzero(shown) / np.count_nonzero(solid)
-        if visible < self.min_visible:
+        unhidden = np.count_nonzero(shown) / np.count_nonzero(inside)
+        if unhidden < self.min_visible or visible < self.min_visible / 2:
             return self._rejected(f'only {visible:.0%} of the object would be visible', visible)
         depth = np.count_nonzero(agree) / max(np.count_nonzero(agree | behind), 1)
         if not known.any():

@@ -473,6 +473,17 @@ class GaussianArrays(NamedTuple):
         )
 
 
+# Small pictures take less time than it takes threads to start, and callers have many of them:
+# those are better spread over threads as a whole (gs_pose_ros.parallel).
+_SMALL_PICTURE = 112 * 112
+_project_serial = numba.njit(**_kernel)(_project.py_func)
+_composite_serial = numba.njit(**_kernel)(_composite.py_func)
+
+
+def _is_small(camera: Camera) -> bool:
+    return camera.width * camera.height <= _SMALL_PICTURE
+
+
 @dataclass(frozen=True)
 class Projection:
     """The visible Gaussians of one view in depth order, as `_composite` takes them."""
@@ -498,7 +509,8 @@ def project(
     mx, my = 0.15 * camera.width / camera.fx, 0.15 * camera.height / camera.fy
     limits = np.array([left + mx, right + mx, top + my, bottom + my], np.float32)
     out = np.empty((len(arrays.means), _N_COLUMNS), np.float32)
-    _project(*arrays, W, t, K, limits, camera.width, camera.height, out)
+    kernel = _project_serial if _is_small(camera) else _project
+    kernel(*arrays, W, t, K, limits, camera.width, camera.height, out)
     visible = np.flatnonzero(out[:, _CUT])
     order = visible[np.argsort(out[visible, _DEPTH], kind='stable')]
     return Projection(order, out[order], W, t, K, limits)
@@ -508,7 +520,10 @@ def composite(projection: Projection, camera: Camera) -> NDArray[np.float32]:
     """Image [H, 5, W]: premultiplied red, green, blue, depth sum (m), and alpha."""
     image = np.zeros((camera.height, 5, camera.width), np.float32)
     image[:, 4] = 1
-    _composite(projection.gaussians, numba.get_num_threads(), image)
+    if _is_small(camera):
+        _composite_serial(projection.gaussians, 1, image)
+    else:
+        _composite(projection.gaussians, numba.get_num_threads(), image)
     image[:, 4] = 1 - np.abs(image[:, 4])
     return image
 

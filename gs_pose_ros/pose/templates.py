@@ -1,0 +1,245 @@
+"""Templates of an object rendered from its splat, and the features they are compared by.
+
+A feature vector is made so that a dot product is a similarity: unit normals as they are, scalars
+(depth, chroma, brightness) as (cos, sin) of themselves, whose product is cos(difference). Comparing
+thousands of places with thousands of templates is then one matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+
+# Half periods: two values this far apart count as opposite.
+_DEPTH_PERIODS = (0.8, 0.25)  # diameters
+_CHROMA_PERIOD = 0.15
+_BRIGHTNESS_PERIOD = 1.5
+GEOMETRY_CHANNELS = 3 + 2 * len(_DEPTH_PERIODS)
+COLOR_CHANNELS = 6
+
+
+@dataclass(frozen=True)
+class TemplateSettings:
+    """How densely the view sphere is covered."""
+
+    viewpoints: int = 120
+    in_plane: int = 24
+    cells: int = 16  # a template has cells x cells cells
+    extent: float = 1.1  # side of a template in diameters
+    geometry_weight: float = 1.0
+    color_weight: float = 1.5
+    # Figure and ground: foreground inside the silhouette, background around it (which clutter
+    # that touches the object breaks, so it counts less).
+    figure_weight: float = 1.0
+    ground_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class RenderedViews:
+    """The object seen from around; the camera looks at the box centre from 5 diameters."""
+
+    R_cam_obj: NDArray[np.float64]  # [V, 3, 3]
+    color: NDArray[np.float32]  # [V, S, S, 3], 0 outside the silhouette
+    depth: NDArray[np.float32]  # [V, S, S] relative to the box centre in diameters, nan outside
+    mask: NDArray[np.bool_]  # [V, S, S]
+    extent: float  # side of the picture in diameters at the centre
+
+
+@dataclass(frozen=True)
+class TemplateBank:
+    """Templates with their in-plane rotations, anchored at a point of the visible surface."""
+
+    R_cam_obj: NDArray[np.float64]  # [M, 3, 3]
+    # Box centre relative to the anchor, diameters, camera axes; the anchor is the template's middle
+    center_from_anchor: NDArray[np.float64]  # [M, 3]
+    features: NDArray[np.float32]  # [M, cells * cells * channels], divided by the cells on the mask
+    coverage: NDArray[np.float32]  # [M] share of the cells on the mask
+
+
+def fibonacci_rotations(count: int) -> NDArray[np.float64]:
+    """Rotations R_cam_obj [count, 3, 3] looking at the origin from all around, upright."""
+    i = np.arange(count) + 0.5
+    polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
+    eye = np.stack(
+        [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], -1
+    )
+    z = -eye
+    x = np.cross(z, [0.0, 0.0, 1.0])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return np.stack([x, np.cross(z, x), z], 1)
+
+
+def render_views(reference: ObjectReference, count: int, size: int = 72) -> RenderedViews:
+    """Render the object from `count` directions."""
+    distance, extent = 5.0 * reference.diameter_m, 1.2
+    # The picture spans `extent` diameters at the centre.
+    focal = size / extent * 5.0
+    camera = Camera(focal, focal, (size - 1) / 2, (size - 1) / 2, size, size)
+    arrays = GaussianArrays.of(reference.gaussians)
+    center = reference.box.mean(0)
+    rotations = fibonacci_rotations(count)
+    colors, depths, masks = [], [], []
+    for R in rotations:
+        T = se3.from_rotation_translation(R, [0, 0, distance] - R @ center)
+        image = composite(project(arrays, camera, T), camera)
+        alpha = np.maximum(image[:, 4], 1e-6)
+        mask = image[:, 4] > 0.5
+        colors.append(image[:, :3].transpose(0, 2, 1) / alpha[..., None] * mask[..., None])
+        depth = (image[:, 3] / alpha - distance) / reference.diameter_m
+        depths.append(np.where(mask, depth, np.nan))
+        masks.append(mask)
+    return RenderedViews(
+        rotations,
+        np.stack(colors).clip(0, 1).astype(np.float32),
+        np.stack(depths).astype(np.float32),
+        np.stack(masks),
+        extent,
+    )
+
+
+def _waves(values: NDArray[np.float32], period: float) -> list[NDArray[np.float32]]:
+    phase = values * np.float32(np.pi / period)
+    return [np.cos(phase), np.sin(phase)]
+
+
+def color_features(color: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features [..., 6] of colours [..., 3]: chroma, which light changes little, and brightness."""
+    total = color.sum(-1) + np.float32(0.1)
+    r, g = color[..., 0] / total, color[..., 1] / total
+    planes = [*_waves(r, _CHROMA_PERIOD), *_waves(g, _CHROMA_PERIOD)]
+    planes += _waves(total / 3, _BRIGHTNESS_PERIOD)
+    return np.stack(planes, -1)
+
+
+def depth_features(
+    depth: NDArray[np.float32], normals: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Features [..., 7] of depths [...] (diameters from the anchor, nan unknown) and normals.
+
+    Unknown depth gives zeros: it says neither yes nor no.
+    """
+    known = np.isfinite(depth)
+    clipped = np.clip(np.where(known, depth, 0), -0.7, 0.7)
+    planes = [w for period in _DEPTH_PERIODS for w in _waves(clipped, period)]
+    features = np.concatenate([np.stack(planes, -1), normals], -1)
+    return features * known[..., None]
+
+
+def surface_normals(points: NDArray[np.float32], step: int = 2) -> NDArray[np.float32]:
+    """Unit normals [H, W, 3] towards the camera of a point map; 0 where a neighbour is missing.
+
+    `points` [H, W, 3] with nan or z = 0 where unknown; differences over 2 `step` pixels.
+    """
+    p = np.where(points[..., 2:] > 0, points, np.nan).astype(np.float32)
+    du, dv = np.full_like(p, np.nan), np.full_like(p, np.nan)
+    du[:, step:-step] = p[:, 2 * step :] - p[:, : -2 * step]
+    dv[step:-step] = p[2 * step :] - p[: -2 * step]
+    n = np.cross(dv, du)
+    length = np.linalg.norm(n, axis=-1, keepdims=True)
+    return np.nan_to_num(n / np.where(length > 0, length, np.nan)).astype(np.float32)
+
+
+_views_cache: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def cached_views(reference: ObjectReference, count: int) -> RenderedViews:
+    """`render_views`, once for each object and count while the object lives."""
+    views = _views_cache.setdefault(reference.gaussians, {})
+    if count not in views:
+        views[count] = render_views(reference, count)
+    return views[count]
+
+
+_bank_cache: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def template_bank(reference: ObjectReference, settings: TemplateSettings) -> TemplateBank:
+    """The templates of an object, made at the first call."""
+    banks = _bank_cache.setdefault(reference.gaussians, {})
+    if settings not in banks:
+        banks[settings] = _make_bank(cached_views(reference, settings.viewpoints), settings)
+    return banks[settings]
+
+
+@lru_cache
+def cell_offsets(cells: int, extent: float) -> NDArray[np.float32]:
+    """Centres of the cells [cells * cells, 2] in diameters from the anchor."""
+    c = ((np.arange(cells) + 0.5) / cells - 0.5) * extent
+    x, y = np.meshgrid(c, c)
+    return np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
+
+
+def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank:
+    size = views.mask.shape[1]
+    pixel = views.extent / size  # diameters
+    offsets = cell_offsets(settings.cells, settings.extent)
+    # Blur the colours to the size of a cell, as the query's are.
+    sigma = 0.4 * settings.extent / settings.cells / pixel
+    rotations, centers, features, coverage = [], [], [], []
+    for R, color, depth, mask in zip(
+        views.R_cam_obj, views.color, views.depth, views.mask, strict=True
+    ):
+        if np.count_nonzero(mask) < 20:
+            continue
+        weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
+        blurred = cv2.GaussianBlur(color, (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
+        # The pixel deepest inside the silhouette, near the middle: it survives small shifts.
+        inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+        y, x = np.unravel_index(int(inner.argmax()), inner.shape)
+        anchor = np.array([x, y], np.float32)
+        middle = (size - 1) / 2
+        z_anchor = float(depth[y, x])
+        u = (np.arange(size, dtype=np.float32) - middle) * pixel
+        points = np.stack([*np.meshgrid(u, u), np.where(mask, depth, np.nan) + 5], -1)
+        normals = surface_normals(points.astype(np.float32), 1)
+        relative = (depth - z_anchor).astype(np.float32)
+        for k in range(settings.in_plane):
+            angle = 2 * np.pi * k / settings.in_plane
+            c, s = np.cos(angle), np.sin(angle)
+            Q = np.array([[c, -s], [s, c]])  # turns the picture: point p goes to Q p
+            at = (offsets @ Q) / pixel + anchor  # Q^T of each offset
+            col, row = np.round(at.T).astype(np.int64)
+            inside = (col >= 0) & (col < size) & (row >= 0) & (row < size)
+            col, row = col.clip(0, size - 1), row.clip(0, size - 1)
+            inside &= mask[row, col]
+            if not inside.any():
+                continue
+            n = normals[row, col].copy()
+            n[:, :2] = n[:, :2] @ Q.T.astype(np.float32)
+            geometry = depth_features(relative[row, col], n)
+            block = np.concatenate(
+                [
+                    geometry * np.float32(settings.geometry_weight),
+                    color_features(blurred[row, col]) * np.float32(settings.color_weight),
+                ],
+                -1,
+            )
+            block *= inside[:, None] / np.float32(np.count_nonzero(inside))
+            figure = np.where(
+                inside,
+                settings.figure_weight / np.count_nonzero(inside),
+                -settings.ground_weight / max(np.count_nonzero(~inside), 1),
+            )
+            features.append(np.concatenate([block, figure[:, None]], -1).ravel())
+            coverage.append(np.count_nonzero(inside) / len(offsets))
+            turn = np.eye(3)
+            turn[:2, :2] = Q
+            rotations.append(turn @ R)
+            from_anchor = np.array([*((middle - anchor) * pixel), -z_anchor])
+            centers.append(turn @ from_anchor)
+    return TemplateBank(
+        np.stack(rotations),
+        np.stack(centers),
+        np.stack(features).astype(np.float32),
+        np.array(coverage, np.float32),
+    )
