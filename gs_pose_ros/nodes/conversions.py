@@ -233,11 +233,9 @@ def detection_from_message(msg: ObjectDetection, shape: tuple[int, int]) -> Dete
 
 def object_to_message(reference: ObjectReference, revision: str) -> ObjectInfo:
     """What others need to know of a registered object."""
-    msg = ObjectInfo(
-        object_id=reference.object_id, revision=revision, status=ObjectInfo.STATUS_OK
-    )
+    msg = ObjectInfo(object_id=reference.object_id, revision=revision, status=ObjectInfo.STATUS_OK)
     msg.diameter = float(reference.diameter_m)
-    for corner, values in zip((msg.box_min, msg.box_max), reference.box):
+    for corner, values in zip((msg.box_min, msg.box_max), reference.box, strict=True):
         corner.x, corner.y, corner.z = _floats(values)
     identity = Header()
     msg.symmetries = [

@@ -49,7 +49,10 @@ class DetectorSettings(StageSettings):
         2.0, 'A track that gs_refiner is silent about for so long is over.', 0.1, 60.0
     )
     redetect_period_s: float = setting(
-        10.0, 'Look for tracked objects too, this often: more may have come. 0: never.', 0.0, 3600.0
+        10.0,
+        'Look for tracked objects too, this often: more may have come. 0: never.',
+        0.0,
+        3600.0,
     )
     detector: TemplateDetector = field(default_factory=TemplateDetector)
 
@@ -66,9 +69,7 @@ class DetectorNode(Stage[DetectorSettings]):
 
     def configure(self) -> None:
         """Prepare the outputs and learn of the objects."""
-        self._out = self.create_lifecycle_publisher(
-            ObjectDetectionArray, '~/detections', QOS_OUT
-        )
+        self._out = self.create_lifecycle_publisher(ObjectDetectionArray, '~/detections', QOS_OUT)
         self._objects = ObjectWatch(self)
 
     def activate(self) -> None:

@@ -74,9 +74,7 @@ class RefinerSettings(StageSettings):
     """Parameters of the refiner node."""
 
     input: InputSettings = field(default_factory=InputSettings)
-    history: int = setting(
-        60, 'Image sets that are held until their initial poses come.', 2, 1000
-    )
+    history: int = setting(60, 'Image sets that are held until their initial poses come.', 2, 1000)
     method: Literal['lm', 'paper'] = setting(
         'lm', 'How initial poses are refined; tracking is always `lm`.'
     )

@@ -59,7 +59,9 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self._open(Path(self.settings.database).expanduser())
         self._list_out = self.create_publisher(ObjectList, '~/objects', QOS_LATCHED)
         self._progress_out = self.create_publisher(RegistrationProgress, '~/progress', QOS_OUT)
-        self._jobs = RegistrationJobs(self._method, self._progress_out.publish, self._on_registered)
+        self._jobs = RegistrationJobs(
+            self._method, self._progress_out.publish, self._on_registered
+        )
         group = self.service_group
         self._services_out = [
             self.create_service(kind, f'~/{name}', callback, callback_group=group)
@@ -99,10 +101,10 @@ class DatabaseNode(Stage[DatabaseSettings]):
 
     # ---- the database ----
 
-    def _open(self, root: Path) -> None:
+    def _open(self, root: Path, must_exist: bool = False) -> None:
         """Use this directory from now on."""
-        if root.exists() and not root.is_dir():
-            raise GsPoseError(f'{root}: is not a directory')
+        if (root.exists() or must_exist) and not root.is_dir():
+            raise GsPoseError(f'{root}: no such directory')
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -162,9 +164,7 @@ class DatabaseNode(Stage[DatabaseSettings]):
             path = None
             if request.source != RegisterObject.Request.SOURCE_TOPICS:
                 path = self._allowed(request.path)
-            taken = request.object_id in self._database.object_ids()
-            if taken and not request.overwrite:
-                raise GsPoseError(f'{request.object_id!r} is there already; set overwrite')
+            self._check_free(request)
             recording = LiveRecording(self, self.settings.input) if path is None else None
             response.job_id = self._jobs.add(
                 request, path, self._database, self.settings.registration, recording
@@ -173,6 +173,10 @@ class DatabaseNode(Stage[DatabaseSettings]):
         except GsPoseError as error:
             response.message = str(error)
         return response
+
+    def _check_free(self, request: RegisterObject.Request) -> None:
+        if request.object_id in self._database.object_ids() and not request.overwrite:
+            raise GsPoseError(f'{request.object_id!r} is there already; set overwrite')
 
     def _on_registered(self) -> None:
         """From the thread of the jobs."""
@@ -191,10 +195,7 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self, request: LoadDatabase.Request, response: LoadDatabase.Response
     ) -> LoadDatabase.Response:
         try:
-            path = self._allowed(request.path)
-            if not path.is_dir():
-                raise GsPoseError(f'{path}: no such directory')
-            self._open(path)
+            self._open(self._allowed(request.path), must_exist=True)
             self._publish()
             response.success = True
         except GsPoseError as error:

@@ -9,12 +9,9 @@ for keep their default.
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import io
 import threading
-import tokenize
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -26,6 +23,8 @@ from rcl_interfaces.msg import (
 )
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from gs_pose_ros.ros_compat.field_docs import field_docs
 
 S = TypeVar('S')
 T = TypeVar('T')
@@ -94,7 +93,7 @@ def parameter_fields(settings: Any, prefix: str = '') -> list[ParameterField]:
     if isinstance(settings, type):
         settings = settings()
     hints = typing.get_type_hints(type(settings))
-    comments = _field_comments(type(settings))
+    comments = field_docs(type(settings))
     out: list[ParameterField] = []
     for field in dataclasses.fields(settings):
         name, hint = prefix + field.name, hints[field.name]
@@ -192,31 +191,3 @@ def _replaced(settings: Any, values: dict[str, Any], prefix: str) -> Any:
         elif name in values:
             changes[field.name] = tuple(values[name]) if isinstance(old, tuple) else values[name]
     return dataclasses.replace(settings, **changes)
-
-
-def _field_comments(cls: type) -> dict[str, str]:
-    """The comment beside each field of a dataclass, or else the one in the lines above it."""
-    out: dict[str, str] = {}
-    for owner in reversed(cls.__mro__):
-        if dataclasses.is_dataclass(owner):
-            above: list[str] = []
-            for code, comment in _lines(inspect.getsource(owner)):
-                name = code.split(':', 1)[0].strip()
-                if code and name.isidentifier():
-                    out[name] = (comment or ' '.join(above)).strip()
-                above = [*above, comment] if comment and not code else []
-    return out
-
-
-def _lines(source: str) -> Iterator[tuple[str, str]]:
-    comments = {
-        token.start[0]: token
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    for number, line in enumerate(source.splitlines(), 1):
-        token = comments.get(number)
-        if token is None:
-            yield line.strip(), ''
-        else:
-            yield line[: token.start[1]].strip(), token.string.lstrip('#').strip()

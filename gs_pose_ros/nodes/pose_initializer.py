@@ -43,9 +43,7 @@ class InitializerSettings(StageSettings):
     """Parameters of the pose initializer node."""
 
     input: InputSettings = field(default_factory=InputSettings)
-    history: int = setting(
-        60, 'Image sets that are held until their detections come.', 2, 1000
-    )
+    history: int = setting(60, 'Image sets that are held until their detections come.', 2, 1000)
     retrieval: TemplateRetrieval = field(default_factory=TemplateRetrieval)
 
 

@@ -211,6 +211,7 @@ class Stopwatch:
         self._start = time.monotonic()
 
     def __call__(self) -> float:
+        """Seconds by now."""
         return time.monotonic() - self._start
 
 

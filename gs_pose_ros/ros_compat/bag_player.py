@@ -15,7 +15,6 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
-from rosbags.typesys.store import Typestore
 from rosgraph_msgs.msg import Clock
 
 from gs_pose_ros.errors import GsPoseError
@@ -71,7 +70,9 @@ class BagPlayer:
                 if topic not in self._publishers:
                     self._advertise(topic, connection.msgtype)
 
-    def wait_for_subscribers(self, timeout_s: float, stop: Callable[[], bool] | None = None) -> bool:
+    def wait_for_subscribers(
+        self, timeout_s: float, stop: Callable[[], bool] | None = None
+    ) -> bool:
         """Wait until every image and camera_info topic has a subscriber, or any topic has."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and not (stop and stop()):

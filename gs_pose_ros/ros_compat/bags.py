@@ -140,7 +140,7 @@ def read_transforms(bag: Path) -> TransformTree:
     with open_bag(bag) as reader:
         connections = [c for c in reader.connections if c.msgtype == _TF]
         for connection, _, raw in reader.messages(connections):
-            for item in reader.deserialize(raw, connection.msgtype).transforms:  # type: ignore
+            for item in reader.deserialize(raw, connection.msgtype).transforms:  # type: ignore[attr-defined]
                 t, q = item.transform.translation, item.transform.rotation
                 R = se3.quat_to_mat(np.array([q.w, q.x, q.y, q.z]))
                 tree.set(

@@ -82,7 +82,9 @@ def is_compressed(msg: Message) -> bool:
 def _metres(depth: NDArray[Any]) -> NDArray[np.float32]:
     """REP 118: 16-bit depth is in millimetres, float depth in metres."""
     if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
-        raise GsPoseError(f'depth image: expected 16-bit or float, got {depth.dtype} {depth.shape}')
+        raise GsPoseError(
+            f'depth image: expected 16-bit or float, got {depth.dtype} {depth.shape}'
+        )
     return depth * np.float32(0.001) if depth.dtype == np.uint16 else depth
 
 

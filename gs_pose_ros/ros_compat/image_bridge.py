@@ -26,9 +26,7 @@ CvBridgeError = ImageEncodingError
 class CvBridge:
     """Converts between numpy images and image messages."""
 
-    def imgmsg_to_cv2(
-        self, img_msg: Image, desired_encoding: str = 'passthrough'
-    ) -> NDArray[Any]:
+    def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = 'passthrough') -> NDArray[Any]:
         """The pixels [H, W] or [H, W, C] in the machine's byte order, row padding removed.
 
         Raises:

@@ -20,13 +20,13 @@ class SimpleFilter:
     def __init__(self) -> None:
         self.callbacks: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
 
-    def registerCallback(self, cb: Callable[..., None], *args: Any) -> int:  # noqa: N802
+    def registerCallback(self, cb: Callable[..., None], *args: Any) -> int:
         """Call `cb(*messages, *args)` on every output; returns the number of the connection."""
         connection = len(self.callbacks)
         self.callbacks[connection] = (cb, args)
         return connection
 
-    def signalMessage(self, *msg: Message) -> None:  # noqa: N802
+    def signalMessage(self, *msg: Message) -> None:
         """Hand messages to every callback."""
         for cb, args in list(self.callbacks.values()):
             cb(*msg, *args)
@@ -46,7 +46,7 @@ class Subscriber(SimpleFilter):
         """Pass one message on."""
         self.signalMessage(msg)
 
-    def getTopic(self) -> str:  # noqa: N802
+    def getTopic(self) -> str:
         """The name of the topic as it was given."""
         return self.topic
 
@@ -71,12 +71,12 @@ class TimeSynchronizer(SimpleFilter):
         self.queue_size = queue_size
         self.connectInput(fs)
 
-    def connectInput(self, fs: Sequence[SimpleFilter]) -> None:  # noqa: N802
+    def connectInput(self, fs: Sequence[SimpleFilter]) -> None:
         """Take the messages of these filters."""
         self.queues: list[dict[int, Message]] = [{} for _ in fs]
         self.input_connections = [
             f.registerCallback(self.add, queue, i)
-            for i, (f, queue) in enumerate(zip(fs, self.queues))
+            for i, (f, queue) in enumerate(zip(fs, self.queues, strict=True))
         ]
 
     def add(
@@ -134,5 +134,7 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
             ]
             for stamps in itertools.product(*candidates):
                 if max(stamps) - min(stamps) < self.slop_ns:
-                    self.signalMessage(*(q.pop(s) for q, s in zip(self.queues, stamps)))
+                    self.signalMessage(
+                        *(q.pop(s) for q, s in zip(self.queues, stamps, strict=True))
+                    )
                     return

@@ -34,9 +34,7 @@ class TransformBroadcaster:
     def __init__(self, node: Node, qos: QoSProfile | int = _QOS) -> None:
         self.pub_tf = node.create_publisher(TFMessage, '/tf', qos)
 
-    def sendTransform(  # noqa: N802
-        self, transform: TransformStamped | Sequence[TransformStamped]
-    ) -> None:
+    def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:
         """Publish one transform or several."""
         self.pub_tf.publish(TFMessage(transforms=_as_list(transform)))
 
@@ -48,9 +46,7 @@ class StaticTransformBroadcaster:
         self.pub_tf = node.create_publisher(TFMessage, '/tf_static', qos)
         self._sent: dict[str, TransformStamped] = {}
 
-    def sendTransform(  # noqa: N802
-        self, transform: TransformStamped | Sequence[TransformStamped]
-    ) -> None:
+    def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:
         """Publish one transform or several together with those sent before."""
         # The topic keeps one message for late comers: it must hold every frame.
         self._sent.update({t.child_frame_id: t for t in _as_list(transform)})

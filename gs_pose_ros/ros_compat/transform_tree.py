@@ -26,7 +26,7 @@ class _Edge:
 
 
 class TransformTree:
-    """The transforms of `/tf` and `/tf_static`, each remembered for `cache_ns` (None: for ever)."""
+    """The transforms of `/tf` and `/tf_static`; each is kept for `cache_ns` (None: for ever)."""
 
     def __init__(self, cache_ns: int | None = None) -> None:
         self._cache_ns = cache_ns

@@ -1,0 +1,65 @@
+"""`gs-pose`: the command line. Each command is a dataclass with `run()`, imported when chosen."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from gs_pose_ros.errors import GsPoseError
+
+# Command: module, class and what it is for. Importing all of them would cost seconds.
+_COMMANDS = {
+    'demo': ('gs_pose_ros.demo', 'Demo', 'register, track and evaluate three objects in a bag'),
+    'eval bop': ('gs_pose_ros.evaluation.bop', 'BopEvaluation', 'evaluate on a BOP data set'),
+    'register': ('gs_pose_ros.ros_compat.register', 'Register', 'register an object from files'),
+    'up': ('gs_pose_ros.graph', 'Up', 'start the nodes as processes'),
+    'replay': ('gs_pose_ros.replay', 'Replay', 'play a bag onto the live topics'),
+    'record': ('gs_pose_ros.replay', 'Record', 'write live topics into a bag'),
+    'parameters': ('', '', 'print all node parameters as Markdown'),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 for a failed command, 2 for a wrong one."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((c for c in _COMMANDS if words[: len(c.split())] == c.split()), '')
+    if not name:
+        wanted_help = words[:1] in ([], ['-h'], ['--help'])
+        print(_usage(), file=sys.stdout if wanted_help else sys.stderr)
+        return 0 if wanted_help else 2
+    rest = words[len(name.split()) :]
+    if name == 'parameters':
+        runpy.run_module('gs_pose_ros.nodes.parameter_table', run_name='__main__')
+        return 0
+    module, class_name, _ = _COMMANDS[name]
+    try:
+        return _exit_code(_parsed(getattr(import_module(module), class_name), name, rest).run())
+    except GsPoseError as error:
+        print(f'gs-pose {name}: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parsed(command: type, name: str, arguments: list[str]) -> Any:
+    import tyro
+
+    return tyro.cli(command, prog=f'gs-pose {name}', args=arguments)
+
+
+def _exit_code(result: Any) -> int:
+    """What a command returned if that is a number of its own to exit with, else 0."""
+    return result if isinstance(result, int) else 0
+
+
+def _usage() -> str:
+    width = max(map(len, _COMMANDS))
+    rows = [f'  {name:<{width}}  {entry[2]}' for name, entry in _COMMANDS.items()]
+    return '\n'.join(['usage: gs-pose COMMAND [-h] ...', '', *rows])
+
+
+if __name__ == '__main__':
+    sys.exit(main())
