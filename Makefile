@@ -46,6 +46,10 @@ $(VENV)/.requirements: constraints.txt
 
 $(VENV)/.interfaces: $(VENV)/.requirements $(INTERFACES)
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@# pyright does not follow a package's extended path: show it the generated half as stubs.
+	mkdir -p $(VENV)/typings
+	ln -sfn $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/gs_pose_ros \
+		$(VENV)/typings/gs_pose_ros
 	touch $@
 
 lint: setup
@@ -60,7 +64,7 @@ demo: setup
 	$(BIN)/gs-pose demo --out out/demo
 
 bench: setup
-	$(BIN)/python -m benchmarks
+	for script in benchmarks/measure_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 # In two layouts, each followed by a program that imports our messages and calls our services.
 # tf2_msgs is named because colcon does not look inside a package for others.
