@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import importlib
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 (make setup installs it)')
 
+from ament_index_python.packages import get_package_prefix  # noqa: E402
 from geometry_msgs.msg import Pose, TransformStamped  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
@@ -32,7 +35,7 @@ from gs_pose_ros.msg import (  # noqa: E402
     ObjectPose,
     ObjectPoseArray,
 )
-from gs_pose_ros.srv import EstimatePose  # noqa: E402
+from gs_pose_ros.srv import EstimatePose, ListObjects  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 INTERFACES = sorted(p.relative_to(ROOT) for k in ('msg', 'srv') for p in ROOT.glob(f'{k}/*.{k}'))
@@ -153,3 +156,30 @@ def test_a_service_answers_from_another_process(node: Node) -> None:
     assert response is not None
     assert response.success
     assert [pose.object_id for pose in response.poses.poses] == ['cup', 'box']
+
+
+@pytest.mark.parametrize('name', ['object_database', 'detector', 'pose_initializer', 'gs_refiner'])
+def test_every_executable_is_installed(name: str) -> None:
+    program = Path(get_package_prefix('gs_pose_ros')) / 'lib/gs_pose_ros' / name
+    assert os.access(program, os.X_OK)
+    assert f'from gs_pose_ros.nodes.{name} import main' in program.read_text()
+
+
+def test_an_installed_node_starts_answers_and_ends_cleanly(node: Node, tmp_path: Path) -> None:
+    program = Path(get_package_prefix('gs_pose_ros')) / 'lib/gs_pose_ros/object_database'
+    parameters = ['--ros-args', '-p', f'database:={tmp_path}']
+    process = subprocess.Popen([sys.executable, str(program), *parameters], cwd=tmp_path)
+    try:
+        client = node.create_client(ListObjects, '/gs_pose/object_database/list')
+        spin_until(node, client.service_is_ready, 60.0)
+        answer = client.call_async(ListObjects.Request())
+        spin_until(node, answer.done)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    response = answer.result()
+    assert response is not None
+    assert response.objects.database == str(tmp_path)
+    assert not list(response.objects.objects)
