@@ -21,7 +21,7 @@ from rich.progress import track
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate
 from gs_pose_ros.evaluation.detection_error import DetectedMask, decode_mask, encode_mask
-from gs_pose_ros.evaluation.evaluation import Evaluation
+from gs_pose_ros.evaluation.evaluation import Evaluation, wide_console
 from gs_pose_ros.evaluation.report import write_report
 from gs_pose_ros.evaluation.scoring import EstimatedPose, ImageResult
 from gs_pose_ros.evaluation.summary import Figures
@@ -144,7 +144,7 @@ class BopEvaluation:
             GsPoseError: the set, an object or a picture cannot be read, or a registration failed.
 
         """
-        console = console or Console()
+        console = console or wide_console()
         test = thinned(read_bop_split(self.root, self.split), self.images)
         models = read_bop_models(self.root, self._object_ids(test))
         names = {i: object_name(i) for i in models}
@@ -238,7 +238,7 @@ class BopEvaluation:
         return evaluate_frame(frame, truth, references, stages, detect)
 
     def _settings(self) -> dict[str, str]:
-        """Without folders: results are published, and where they were made is nobody's business."""
+        """Without the folders of the machine: results are published."""
         values = {k: v for k, v in asdict(self).items() if k not in ('json', 'report')}
         return {k: v.resolve().name if isinstance(v, Path) else str(v) for k, v in values.items()}
 

@@ -113,8 +113,7 @@ class Evaluation:
 
     def print_table(self, console: Console | None = None) -> None:
         """Print one row an object and the overall row, for both visibility limits."""
-        # Too wide for the 80 columns that are assumed where there is no terminal.
-        console = console or Console(width=None if sys.stdout.isatty() else 150)
+        console = console or wide_console()
         for part in (self.figures, self.figures['strict']):
             console.print(_table(part, f'{self.title}, visible >= {part["min_visible"]:.0%}'))
         latency = self.overall['latency_ms']
@@ -133,6 +132,11 @@ class Evaluation:
             known = [v for v in values if v is not None]
             overall[key] = float(np.mean(known)) if known else None
         return {'overall': overall, 'objects': figures}
+
+
+def wide_console() -> Console:
+    """A console wide enough for the table; where there is no terminal rich assumes 80 columns."""
+    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 def evaluate_poses(

@@ -61,7 +61,11 @@ def solve_pnp(
     iterations: int = 300,
     min_inliers: int = 6,
 ) -> PnPResult | None:
-    """Pose from 3D-2D matches: EPnP (Lepetit et al. 2009) in RANSAC, refined on the inliers.
+    """Pose from 3D-2D matches: AP3P in RANSAC, SQPnP on the inliers, refined there.
+
+    AP3P: Ke and Roumeliotis 2017; SQPnP: Terzakis and Lourakis 2020, the global optimum also for
+    points on a plane, where EPnP often returns the mirrored pose, from which no refinement
+    escapes (seen with tilted marker boards: 14 px instead of 0.07 px).
 
     The same input gives the same result. None when fewer than `min_inliers` matches agree or the
     object would lie behind the camera.
@@ -77,7 +81,7 @@ def solve_pnp(
         return None
     K, no_distortion = camera.matrix, np.zeros(4)
     try:
-        found, rotation, t, index = cv2.solvePnPRansac(
+        found, _, _, index = cv2.solvePnPRansac(
             p,
             uv,
             K,
@@ -85,11 +89,14 @@ def solve_pnp(
             iterationsCount=iterations,
             reprojectionError=threshold_px,
             confidence=confidence,
-            flags=cv2.SOLVEPNP_EPNP,
+            flags=cv2.SOLVEPNP_AP3P,
         )
         if not found or index is None or len(index) < min_inliers:
             return None
         index = np.asarray(index, np.int64).ravel()
+        _, rotation, t = cv2.solvePnP(
+            p[index], uv[index], K, no_distortion, flags=cv2.SOLVEPNP_SQPNP
+        )
         rotation, t = cv2.solvePnPRefineLM(p[index], uv[index], K, no_distortion, rotation, t)
     except cv2.error:  # degenerate samples, e.g. all points on one line
         return None

@@ -47,10 +47,18 @@ class CharucoBoard:
         corners, ids, _, _ = cv2.aruco.CharucoDetector(board).detectBoard(gray)
         if ids is None or len(ids) == 0:
             return np.zeros((0, 3)), np.zeros((0, 2))
-        points = np.asarray(board.getChessboardCorners(), np.float64)[
-            np.asarray(ids, np.int64).ravel()
-        ]
-        return points, np.asarray(corners, np.float64).reshape(-1, 2)
+        points = np.asarray(board.getChessboardCorners(), np.float64)[np.asarray(ids, np.int64).ravel()]
+        pixels = np.asarray(corners, np.float32).reshape(-1, 2)
+        if len(pixels) < 2:
+            return points, pixels.astype(np.float64)
+        # OpenCV 4.7 and later return these corners half a pixel to the right and below of where
+        # its own camera model and all other functions have them. Refined once more, any version
+        # agrees. The window must not reach the markers.
+        scale = np.linalg.norm(np.ptp(pixels, axis=0)) / np.linalg.norm(np.ptp(points, axis=0))
+        reach = int(np.clip(0.35 * (self.square_m - self.marker_m) * scale, 2, 7))
+        stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 0.001)
+        refined = cv2.cornerSubPix(gray, pixels - 0.5, (reach, reach), (-1, -1), stop)
+        return points, np.asarray(refined, np.float64)
 
 
 @dataclass(frozen=True)

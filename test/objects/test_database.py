@@ -38,7 +38,7 @@ def make_reference(object_id: str = 'mug', seed: int = 0, n: int = 30) -> Object
         box=np.array([[-0.1, -0.1, -0.1], [0.1, 0.1, 0.1]]),
         views=views,
         symmetries=se3.exp(np.array([[0, 0, 0, 0, 0, np.pi]])),
-        facts={'psnr': np.float32(25.5), 'views': 5, 'source': 'test'},
+        facts={'psnr': float(np.float32(25.5)), 'views': 5, 'source': 'test'},
     )
 
 
