@@ -1,0 +1,445 @@
+"""`gs-pose demo`: three objects registered, found and followed in a bag by the running nodes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.evaluation.evaluation import Evaluation, evaluate_poses
+from gs_pose_ros.evaluation.report import write_report
+from gs_pose_ros.evaluation.truth import read_truth
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.graph import GraphArguments, GraphProcesses
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.replay import read_frames
+from gs_pose_ros.visualization import OverlayObject, draw_overlay
+
+if TYPE_CHECKING:
+    from gs_pose_ros.ros_compat.bag_player import BagPlayer
+    from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
+    from gs_pose_ros.ros_compat.pose_collector import Estimate, PoseCollector
+    from gs_pose_ros.ros_compat.spinning import Node
+
+PACKAGE = Path(__file__).resolve().parent
+DATA = PACKAGE.parent / 'examples' / 'demo'
+# Of the demo's bag; its pictures are compressed.
+COLOR = '/camera/color/image_raw'
+INFO = '/camera/color/camera_info'
+DEPTH = '/camera/depth/image_raw'
+PLAYED = (f'{COLOR}/compressed', INFO, f'{DEPTH}/compressed', '/tf')  # one message a frame each
+# What decides how an object looks once it is registered.
+_REGISTRATION_CODE = ('objects/*.py', 'rendering/*.py', 'gaussians.py', 'losses.py', 'frame.py')
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """The folder made by benchmarks/make_demo_bag.py."""
+
+    root: Path
+
+    @property
+    def bag(self) -> Path:
+        """The recording to be replayed."""
+        return self.root / 'bag'
+
+    @property
+    def references(self) -> Path:
+        """The BOP split with the pictures that objects are registered from."""
+        return self.root / 'train'
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The names of the objects by their number in the BOP files.
+
+        Raises:
+            GsPoseError: the data is not there.
+
+        """
+        path = self.root / 'models' / 'models_info.json'
+        try:
+            infos = json.loads(path.read_text())
+            return {int(number): str(info['name']) for number, info in infos.items()}
+        except FileNotFoundError as error:
+            raise GsPoseError(
+                f"{path}: missing; --data must name the repository's examples/demo"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GsPoseError(f'{path}: not readable: {error!r}') from error
+
+    @cached_property
+    def frames(self) -> list[RGBDFrame]:
+        """The bag's frames, read without ROS."""
+        frames = list(read_frames(self.bag))
+        if not frames:
+            raise GsPoseError(f'{self.bag}: holds no frame')
+        return frames
+
+    def content(self, number: int) -> str:
+        """A hash of an object's pictures and of the code that registers them."""
+        digest = hashlib.sha256()
+        folder = self.references / f'{number:06d}'
+        files = sorted(p for p in folder.rglob('*') if p.is_file())
+        if not files:
+            raise GsPoseError(f'{folder}: no reference pictures')
+        code = sorted(p for pattern in _REGISTRATION_CODE for p in PACKAGE.glob(pattern))
+        for path in (*files, *code):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RegistrationRecord:
+    """Which pictures the objects in a database were made from, so that a repeat can skip them."""
+
+    path: Path
+    database: ObjectDatabase
+
+    def is_current(self, object_id: str, content: str) -> bool:
+        """Whether the stored object was made from this content and was not touched since."""
+        try:
+            return self._read().get(object_id) == [content, self.database.revision(object_id)]
+        except GsPoseError:
+            return False
+
+    def note(self, object_id: str, content: str) -> None:
+        """Remember what the stored object was made from."""
+        entries = {**self._read(), object_id: [content, self.database.revision(object_id)]}
+        self.path.write_text(json.dumps(entries, indent=1))
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            entries = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Register three objects, run the four nodes over a bag, and judge the poses they publish."""
+
+    out: Path = Path('out/demo')
+    """Folder for the object database, logs, picture, figures and report."""
+    data: Path = DATA
+    """The demo's pictures, bag and truth."""
+    rate: float = 0.3
+    """Speed of the replay: 1.0 is the 10 frames a second of the recording."""
+    fresh: bool = False
+    """Register all objects again, also those that have not changed."""
+    required: float = 0.9
+    """Share of poses with an ADD(S) below 0.1 diameters that the demo must reach."""
+
+    def run(self) -> int:
+        """Run it; 0, or 1 if the poses were worse than `required`.
+
+        Raises:
+            GsPoseError: the data is missing, a node has ended, or does not answer.
+
+        """
+        began = time.monotonic()
+        console, data = Console(), DemoData(self.data)
+        names = data.names
+        database = ObjectDatabase(self.out.resolve() / 'objects')
+        database.root.mkdir(parents=True, exist_ok=True)
+        with _private_ros():
+            # After the variables are set: rclpy reads them when it is imported.
+            from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
+            from gs_pose_ros.ros_compat.pose_collector import PoseCollector
+            from gs_pose_ros.ros_compat.spinning import spinning_node
+
+            with (
+                GraphProcesses(self._arguments(database), self.out / 'logs') as graph,
+                spinning_node('gs_pose_demo') as node,
+            ):
+                console.print(f'{len(graph.processes)} nodes: {", ".join(graph.processes)}')
+                self._register(node, graph, data, database, console)
+                collector = PoseCollector(node)
+                arrivals = ArrivalWatch(node, INFO)
+                self._replay(node, graph, data, arrivals, console)
+                _settle(collector, arrivals, data.frames[-1].stamp_ns, graph)
+                graph.check()
+        references = {name: database.load(name) for name in names.values()}
+        evaluation = self._evaluate(data, collector, arrivals, references)
+        evaluation.write_json(self.out / 'demo.json')
+        report = write_report(evaluation, self.out / 'report')
+        picture = self.out / 'overlay.png'
+        save_picture(picture, data.frames, collector.estimates(), references)
+        console.print(accuracy_table(evaluation))
+        console.print(latency_table(collector.seconds(), arrivals))
+        seconds = time.monotonic() - began
+        console.print(f'picture {picture}, report {report}, {seconds:.0f} s in all')
+        reached = evaluation.overall['adds_0.1d']
+        if reached < self.required:
+            Console(stderr=True).print(
+                f'[bold red]the demo is bad[/]: ADD(S)-0.1d is {reached:.1%}, '
+                f'{self.required:.0%} is required; {report} shows the worst cases, '
+                f'{self.out / "logs"} what the nodes said'
+            )
+            return 1
+        return 0
+
+    def _arguments(self, database: ObjectDatabase) -> GraphArguments:
+        return GraphArguments(
+            color_topic=COLOR,
+            camera_info_topic=INFO,
+            depth_topic=DEPTH,
+            color_transport='compressed',
+            depth_transport='compressed',
+            image_reliability='reliable',
+            database=str(database.root),
+            allowed_roots=str(self.data.resolve()),
+        )
+
+    def _register(
+        self,
+        node: Node,
+        graph: GraphProcesses,
+        data: DemoData,
+        database: ObjectDatabase,
+        console: Console,
+    ) -> None:
+        from gs_pose_ros.ros_compat.demo_client import RegistrationClient
+
+        client = RegistrationClient(node)
+        client.wait(graph.check)
+        record = RegistrationRecord(self.out / 'registered.json', database)
+        for number, name in data.names.items():
+            content = data.content(number)
+            if not self.fresh and record.is_current(name, content):
+                console.print(f'{name}: registered before, nothing has changed')
+                continue
+            with _progress(console) as progress:
+                bar = progress.add_task(f'registering {name}', total=1.0, note='')
+
+                def show(fraction: float, note: str, p=progress, bar=bar) -> None:
+                    p.update(bar, completed=fraction, note=note)
+
+                client.register_bop(name, data.references, number, show, graph.check)
+            record.note(name, content)
+            facts = database.load(name).facts
+            console.print(
+                f'{name}: registered from {facts.get("views")} views in '
+                f'{float(facts.get("registration_s", 0)):.0f} s, '
+                f'held-out PSNR {float(facts.get("psnr_heldout_db", np.nan)):.1f} dB'
+            )
+
+    def _replay(
+        self,
+        node: Node,
+        graph: GraphProcesses,
+        data: DemoData,
+        arrivals: ArrivalWatch,
+        console: Console,
+    ) -> None:
+        """Show the first frame until the nodes have answered it, then play the bag."""
+        from gs_pose_ros.ros_compat.bag_player import BagPlayer
+
+        player = BagPlayer(node, data.bag, self.rate, topics=PLAYED)
+        if player.left_out:
+            console.print(f'not played, type not installed: {", ".join(player.left_out)}')
+        _wait_for_stages(node, graph)
+        stamps = [frame.stamp_ns for frame in data.frames]
+        with _progress(console) as progress:
+            bar = progress.add_task('first frame', total=len(stamps), note='nodes warm up')
+            _show_first_frame(player, arrivals, stamps[0], graph)
+
+            def show(seconds: float) -> None:
+                graph.check()
+                done = int(np.searchsorted(np.subtract(stamps, stamps[0]), seconds * 1e9 + 1))
+                note = f'{done}/{len(stamps)}  following {", ".join(arrivals.followed()) or "-"}'
+                progress.update(bar, description='replaying', completed=done, note=note)
+
+            player.play(show)
+        player.close()
+
+    def _evaluate(
+        self,
+        data: DemoData,
+        collector: PoseCollector,
+        arrivals: ArrivalWatch,
+        references: Mapping[str, ObjectReference],
+    ) -> Evaluation:
+        camera = data.frames[0].camera
+        truth, objects = read_truth(data.root, 'test', data.names, camera)
+        stamp_of = {image.name: image.stamp_ns for image in truth}
+        colors = {frame.stamp_ns: frame.color for frame in data.frames}
+        seconds = collector.seconds()
+        for stamp, total in arrivals.totals().items():
+            seconds.setdefault(stamp, {})['total'] = total
+        evaluation = evaluate_poses(
+            collector.estimates(),
+            truth,
+            objects,
+            title='Demo: a bag through the four nodes',
+            settings={'rate': self.rate, 'given up': str(arrivals.lost() or 'never')},
+            seconds=seconds,
+            read_color=lambda name: _to_uint8(colors[stamp_of[name] or 0]),
+        )
+        facts = {
+            name: {
+                'registration_s': reference.facts.get('registration_s'),
+                'psnr_heldout': reference.facts.get('psnr_heldout_db'),
+            }
+            for name, reference in references.items()
+        }
+        return replace(evaluation, registration=facts)
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _private_ros() -> Iterator[None]:
+    """Keep to this machine, and out of the way of a robot that is on the same network."""
+    own = {
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'ROS_DOMAIN_ID': str(random.randint(1, 100)),
+    }
+    added = {name: value for name, value in own.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())
+    return Progress(*columns, TextColumn('{task.fields[note]}'), console=console, transient=True)
+
+
+def _wait_for_stages(node: Node, graph: GraphProcesses, timeout_s: float = 60.0) -> None:
+    """Wait until detector, initializer and refiner listen to the camera."""
+    deadline = time.monotonic() + timeout_s
+    # One subscriber of camera_info is our own.
+    wanted = {topic: 3 + (topic == INFO) for topic in PLAYED[:3]}
+    while any(node.count_subscribers(topic) < n for topic, n in wanted.items()):
+        graph.check()
+        if time.monotonic() > deadline:
+            counts = ', '.join(
+                f'{t}: {node.count_subscribers(t)} of {n}' for t, n in wanted.items()
+            )
+            raise GsPoseError(f'the nodes do not subscribe within {timeout_s:.0f} s ({counts})')
+        time.sleep(0.05)
+
+
+def _show_first_frame(
+    player: BagPlayer,
+    arrivals: ArrivalWatch,
+    stamp_ns: int,
+    graph: GraphProcesses,
+    timeout_s: float = 120.0,
+) -> None:
+    """Send the first frame until a pose comes: the nodes compile and prepare templates meanwhile.
+
+    As on a robot, where the camera is up before anything moves. After the time the bag is played
+    anyway: what is not found in the first frame may be found in a later one.
+    """
+    one_frame = len(PLAYED) - len(player.left_out)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and stamp_ns not in arrivals.totals():
+        answers, sent = arrivals.answers(stamp_ns), time.monotonic()
+        messages: list[float] = []
+        player.play(messages.append, lambda seen=messages: len(seen) == one_frame)
+        # One answer to each try; without any (a stage was not up yet) the next try comes later.
+        while arrivals.answers(stamp_ns) == answers and time.monotonic() - sent < 30.0:
+            graph.check()
+            time.sleep(0.1)
+
+
+def _settle(
+    collector: PoseCollector,
+    arrivals: ArrivalWatch,
+    last_stamp_ns: int,
+    graph: GraphProcesses,
+    quiet_s: float = 4.0,
+) -> None:
+    """Wait until the last frame is answered, or nothing has come for a while."""
+    seen, since = collector.messages, time.monotonic()
+    while time.monotonic() - since < quiet_s and not arrivals.answers(last_stamp_ns):
+        graph.check()
+        time.sleep(0.05)
+        if collector.messages != seen:
+            seen, since = collector.messages, time.monotonic()
+
+
+# --- results -----------------------------------------------------------------------------------
+
+
+def accuracy_table(evaluation: Evaluation) -> Table:
+    """One row an object: how many of its appearances got a pose, and how good these are."""
+    table = Table(title='poses through the nodes')
+    for label in ('object', 'images', 'recall', 'ADD(S)-0.1d', 'rotation', 'translation'):
+        table.add_column(label, justify='left' if label == 'object' else 'right')
+    for name, row in {**evaluation.figures['objects'], 'all': evaluation.overall}.items():
+        rotation, translation = row['median_rot_deg'], row['median_trans_mm']
+        table.add_row(
+            name,
+            str(row['n_instances']),
+            f'{row["posed"]:.1%}',
+            f'{row["adds_0.1d"]:.1%}',
+            '-' if rotation is None else f'{rotation:.2f} deg',
+            '-' if translation is None else f'{translation:.2f} mm',
+        )
+    return table
+
+
+def latency_table(seconds: Mapping[int, Mapping[str, float]], arrivals: ArrivalWatch) -> Table:
+    """p50 and p95 of each stage's work on an image, and from image to pose over DDS."""
+    values: dict[str, list[float]] = {
+        stage: [times[stage] for times in seconds.values() if stage in times]
+        for stage in ('detect', 'initialize')
+    }
+    values |= arrivals.work()
+    values['image to pose'] = list(arrivals.totals().values())
+    table = Table(title='latency')
+    for label in ('stage', 'images', 'p50', 'p95'):
+        table.add_column(label, justify='left' if label == 'stage' else 'right')
+    for stage, times in values.items():
+        cells = [f'{1000 * np.percentile(times, q):.0f} ms' for q in (50, 95)] if times else '--'
+        table.add_row(stage, str(len(times)), *cells)
+    return table
+
+
+def save_picture(
+    path: Path,
+    frames: Sequence[RGBDFrame],
+    estimates: Sequence[Estimate],
+    references: Mapping[str, ObjectReference],
+) -> None:
+    """Four frames of the bag, side by side, with the poses that came for them."""
+    tiles = []
+    for k in np.linspace(0.1, 0.95, 4):
+        frame = frames[int(k * (len(frames) - 1))]
+        objects = [
+            OverlayObject(f'{name} {score:.2f}', T_cam_obj, references[name])
+            for stamp, name, T_cam_obj, score in estimates
+            if stamp == frame.stamp_ns and name in references
+        ]
+        tiles.append(draw_overlay(frame.color, frame.camera, objects))
+    grid = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), grid[:, :, ::-1])
+
+
+def _to_uint8(color: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(color * 255).astype(np.uint8)
