@@ -205,6 +205,6 @@ class Up(GraphArguments):
             GsPoseError: a node has ended by itself.
 
         """
-        with GraphProcesses(self, self.log_dir) as graph:
-            with contextlib.suppress(KeyboardInterrupt):
-                graph.wait()
+        interrupted = contextlib.suppress(KeyboardInterrupt)
+        with interrupted, GraphProcesses(self, self.log_dir) as graph:
+            graph.wait()

@@ -108,7 +108,7 @@ class FrameInput:
             self._node.destroy_subscription(filter_.sub)
 
     def problem(self) -> tuple[int, str]:
-        """Why no images come or join: an ObjectPoseArray status and a reason; OK and '' if they do.
+        """Why no images come or join: an ObjectPoseArray status and a reason, or OK and ''.
 
         Meant to be asked once a second.
         """

@@ -169,6 +169,9 @@ class RefinerNode(Stage[RefinerSettings]):
 
     def _on_images(self, images: ImageSet) -> None:
         self._history.add(images)
+        with self._lock:
+            self._pending.extend(self._early)
+            self._early.clear()
         self._worker.put(None)
 
     def _on_initial_poses(self, msg: ObjectPoseArray) -> None:
@@ -194,6 +197,7 @@ class RefinerNode(Stage[RefinerSettings]):
             # New objects, so that work in progress cannot write into what comes next.
             self._tracks = Tracks()
             self._pending: deque[ObjectPoseArray] = deque(maxlen=10)
+            self._early: deque[ObjectPoseArray] = deque(maxlen=10)
             self._detections: OrderedDict[int, ObjectDetectionArray] = OrderedDict()
 
     # ---- work ----
@@ -218,8 +222,12 @@ class RefinerNode(Stage[RefinerSettings]):
             self._out.publish(msg.header, msg.status, msg.reason)
             return
         images = self._history.at(stamp_ns)
+        if images is None and self._history.newest_ns() < stamp_ns:  # overtook their image
+            with self._lock:
+                self._early.append(msg)
+            return
         if images is None:
-            reason = 'initial poses come after their image was dropped; raise `history`'
+            reason = 'initial poses whose image is not held: it was lost, or raise `history`'
             self.fault('history', reason)
             self._out.publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
             return

@@ -100,7 +100,7 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         """Detections whose images are gone would never join: say so instead."""
         held = self._sync.queues[0]
         gone = bool(held) and stamp_to_ns(msg.header.stamp) < min(held)
-        reason = 'detections come after their image was dropped; raise `history`' if gone else ''
+        reason = 'detections whose image is no longer held; raise `history`' if gone else ''
         self.fault('history', reason)
         if gone:
             self._publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)

@@ -1,0 +1,225 @@
+"""A camera and a listener beside the node under test, all in one process over real DDS."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from builtin_interfaces.msg import Time
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.msg import ObjectInfo, ObjectList
+from gs_pose_ros.nodes.conversions import camera_to_message
+from gs_pose_ros.nodes.stage import Stage
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
+
+CAMERA = Camera(60.0, 60.0, 31.5, 23.5, 64, 48)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def make_reference(object_id: str = 'mug', seed: int = 0) -> ObjectReference:
+    """A small cloud of colours, stored as an object would be."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-0.05, 0.05, (60, 3))
+    return ObjectReference(
+        object_id=object_id,
+        gaussians=Gaussians.from_points(points, rng.uniform(0, 1, (60, 3)), 0.01, 0.9, 0),
+        diameter_m=0.15,
+        box=np.stack([points.min(0), points.max(0)]),
+        views=ReferenceViews(
+            T_cam_obj=np.tile(np.eye(4), (4, 1, 1)),
+            intrinsics=np.tile([60.0, 60.0, 8.0, 8.0], (4, 1)),
+            color=np.zeros((4, 16, 16, 3), np.uint8),
+            mask=np.full((4, 16, 16), 255, np.uint8),
+        ),
+        facts={'psnr_heldout_db': 30.0},
+    )
+
+
+def image_message(
+    pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str = 'camera'
+) -> Image:
+    """Written without our conversions, to test them."""
+    msg = Image(encoding=encoding, height=pixels.shape[0], width=pixels.shape[1])
+    msg.header = header_at(stamp_ns, frame_id)
+    msg.data = array('B', np.ascontiguousarray(pixels).tobytes())
+    msg.step = len(msg.data) // msg.height
+    return msg
+
+
+def header_at(stamp_ns: int, frame_id: str = 'camera') -> Header:
+    sec, nanosec = divmod(stamp_ns, 10**9)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+class World:
+    """Publishes what a camera would, and keeps what comes back."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(args=[], context=self.context)
+        # Another run on this machine may have drawn the same ROS domain.
+        self.namespace = f'/world_{os.getpid()}'
+        self.node = rclpy.create_node('world', namespace=self.namespace, context=self.context)
+        self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
+        self.executor.add_node(self.node)
+        self._publishers: dict[str, Any] = {}
+        self._stages: list[Stage[Any]] = []
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        self.stamp_ns = 10**9
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException):
+            self.executor.spin()
+
+    def add(self, make: Callable[..., Stage[Any]], **kwargs: Any) -> Stage[Any]:
+        """Start a node under test; `parameters` overrides its parameters."""
+        # Tests count images; a busy machine may drop best-effort ones.
+        parameters = {'input.image_reliability': 'reliable', **kwargs.pop('parameters', {})}
+        overrides = [rclpy.Parameter(name, value=value) for name, value in parameters.items()]
+        stage = make(
+            context=self.context,
+            parameter_overrides=overrides,
+            cli_args=['--ros-args', '-r', f'__ns:={self.namespace}'],
+            **kwargs,
+        )
+        self.executor.add_node(stage)
+        stage.start()
+        self._stages.append(stage)
+        if 'object_database/objects' in self._publishers and hasattr(stage, '_objects'):
+            self.until(lambda: stage._objects.known, 'the list of objects')
+        return stage
+
+    def remove(self, stage: Stage[Any]) -> None:
+        self._stages.remove(stage)
+        self.executor.remove_node(stage)
+        stage.stop()
+        stage.destroy_node()
+
+    def close(self) -> None:
+        for stage in list(self._stages):
+            self.remove(stage)
+        self.executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    def listen(self, kind: type, topic: str, qos: Any = 50) -> list[Any]:
+        """A list that grows by each message."""
+        got: list[Any] = []
+        self.node.create_subscription(kind, topic, got.append, qos)
+        return got
+
+    def send(self, topic: str, msg: Any, qos: Any = 50) -> None:
+        """Publish once somebody is matched."""
+        if topic not in self._publishers:
+            publisher = self.node.create_publisher(type(msg), topic, qos)
+            self._publishers[topic] = publisher
+            self.until(lambda: publisher.get_subscription_count() > 0, f'a listener on {topic}')
+            time.sleep(0.1)  # the other side may not have matched yet
+        self._publishers[topic].publish(msg)
+
+    def show(
+        self,
+        color: np.ndarray | None = None,
+        depth: np.ndarray | None = None,
+        camera: Camera = CAMERA,
+        encoding: str = 'rgb8',
+        with_info: bool = True,
+        with_depth: bool = True,
+        stamp_ns: int | None = None,
+    ) -> int:
+        """One picture from the camera, 33 ms after the last; returns its stamp."""
+        self.stamp_ns = self.stamp_ns + 33_000_000 if stamp_ns is None else stamp_ns
+        stamp = self.stamp_ns
+        if color is None:
+            color = np.full((*camera.shape, 3), 128, np.uint8)
+        if depth is None:
+            depth = np.full(camera.shape, 0.5, np.float32)
+        self.send('color/image', image_message(color, encoding, stamp))
+        if with_info:
+            self.send('color/camera_info', camera_to_message(camera, header_at(stamp)))
+        if with_depth:
+            kind = '16UC1' if depth.dtype == np.uint16 else '32FC1'
+            self.send('depth/image', image_message(depth, kind, stamp))
+        time.sleep(0.02)  # queues are short: a burst would push itself out
+        return stamp
+
+    def show_until(
+        self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0, **picture: Any
+    ) -> None:
+        """Pictures at 30 Hz until the condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f'waited {timeout_s} s in vain for {what}'
+            self.show(**picture)
+            time.sleep(0.03)
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f'waited {timeout_s} s in vain for {what}'
+            time.sleep(0.01)
+
+    def call(self, kind: type, service: str, request: Any, timeout_s: float = 10.0) -> Any:
+        client = self.node.create_client(kind, service)
+        assert client.wait_for_service(timeout_s), f'{service} is not there'
+        future = client.call_async(request)
+        self.until(future.done, f'an answer of {service}', timeout_s)
+        self.node.destroy_client(client)
+        return future.result()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    torch.set_num_threads(1)
+    made = World()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path, world: World) -> ObjectDatabase:
+    """A database with one object, told to the nodes as object_database would."""
+    out = ObjectDatabase(tmp_path / 'objects')
+    out.root.mkdir()
+    out.save(make_reference())
+    announce(world, out)
+    return out
+
+
+def announce(world: World, database: ObjectDatabase, **broken: str) -> None:
+    """Publish the latched list of objects."""
+    msg = ObjectList(database=str(database.root))
+    for object_id in database.object_ids():
+        msg.objects.append(
+            ObjectInfo(
+                object_id=object_id,
+                revision=database.revision(object_id),
+                status=ObjectInfo.STATUS_OK,
+            )
+        )
+    for object_id, reason in broken.items():
+        msg.objects.append(
+            ObjectInfo(object_id=object_id, status=ObjectInfo.STATUS_BROKEN, reason=reason)
+        )
+    topic = 'object_database/objects'
+    if topic not in world._publishers:
+        world._publishers[topic] = world.node.create_publisher(ObjectList, topic, LATCHED)
+    world._publishers[topic].publish(msg)

@@ -1,0 +1,246 @@
+"""The detector node: what it publishes, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+
+from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
+from gs_pose_ros.nodes.conversions import estimate_to_message
+from gs_pose_ros.nodes.detector import DetectorNode
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from test.nodes.conftest import CAMERA, World, announce, header_at, make_reference
+
+OK = ObjectDetectionArray.STATUS_OK
+
+
+class BrightPixels:
+    """Detects the bright part of an image as the first object."""
+
+    def __init__(self) -> None:
+        self.frames: list[RGBDFrame] = []
+        self.searched: list[list[str]] = []
+        self.broken = False
+
+    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+        if self.broken:
+            raise ZeroDivisionError('a bug')
+        self.frames.append(frame)
+        self.searched.append([reference.object_id for reference in references])
+        mask = frame.color.mean(-1) > 0.9
+        if not mask.any():
+            return []
+        return [Detection.from_full_mask(references[0].object_id, 0.8, mask, (np.eye(4),))]
+
+
+def bright() -> np.ndarray:
+    color = np.zeros((*CAMERA.shape, 3), np.uint8)
+    color[10:20, 30:50] = 255
+    return color
+
+
+@pytest.fixture
+def method() -> BrightPixels:
+    return BrightPixels()
+
+
+@pytest.fixture
+def detections(world: World, database: ObjectDatabase, method: BrightPixels) -> list:
+    got = world.listen(ObjectDetectionArray, 'detector/detections')
+    world.add(DetectorNode, method=method)
+    return got
+
+
+def test_detection_carries_stamp_roi_mask_and_hints(world: World, detections: list) -> None:
+    world.show_until(lambda: [m for m in detections if m.status == OK], 'ok', color=bright())
+    msg = next(m for m in detections if m.status == OK)
+    found = msg.detections[0]
+    assert msg.header.frame_id == 'camera'
+    assert msg.header.stamp.nanosec % 33_000_000 == 0
+    assert (found.object_id, found.instance, found.score) == ('mug', 0, 0.8)
+    assert (found.roi.x_offset, found.roi.y_offset) == (30, 10)
+    assert (found.roi.width, found.roi.height) == (20, 10)
+    assert set(found.mask.data) == {255}
+    assert len(found.pose_hints) == 1
+    assert msg.compute_time > 0
+
+
+def test_not_found_is_an_answer(world: World, detections: list) -> None:
+    world.show_until(lambda: detections, 'detections')
+    msg = detections[-1]
+    assert msg.status == ObjectDetectionArray.STATUS_NOT_FOUND
+    assert 'mug' in msg.reason
+    assert not msg.detections
+
+
+def test_no_camera_info_is_said_and_recovers(world: World, detections: list) -> None:
+    wanted = ObjectDetectionArray.STATUS_NO_CAMERA_INFO
+    world.show_until(
+        lambda: [m for m in detections if m.status == wanted], 'the status', with_info=False
+    )
+    assert '/color/camera_info' in detections[-1].reason
+    world.show_until(lambda: detections[-1].status == OK, 'recovery', color=bright())
+
+
+def test_no_depth_is_said_and_recovers(world: World, detections: list) -> None:
+    wanted = ObjectDetectionArray.STATUS_BAD_INPUT
+    world.show_until(
+        lambda: [m for m in detections if m.status == wanted], 'the status', with_depth=False
+    )
+    assert '/depth/image' in detections[-1].reason
+    world.show_until(lambda: detections[-1].status == OK, 'recovery', color=bright())
+
+
+def test_wrong_encoding_is_said_and_recovers(world: World, detections: list) -> None:
+    wanted = ObjectDetectionArray.STATUS_BAD_INPUT
+    world.show_until(
+        lambda: [m for m in detections if m.status == wanted], 'the status', encoding='yuv422'
+    )
+    assert 'yuv422' in detections[-1].reason
+    world.show_until(lambda: detections[-1].status == OK, 'recovery', color=bright())
+
+
+def test_size_change_in_mid_stream(world: World, detections: list, method: BrightPixels) -> None:
+    world.show_until(lambda: detections, 'detections')
+    bigger = Camera(120.0, 120.0, 63.5, 47.5, 128, 96)
+    wrong = np.full((96, 128, 3), 255, np.uint8)
+    world.show_until(
+        lambda: detections[-1].status == ObjectDetectionArray.STATUS_BAD_INPUT,
+        'the image of another size than its camera_info',
+        color=wrong,
+    )
+    assert '128x96' in detections[-1].reason
+    assert '64x48' in detections[-1].reason
+    world.show_until(lambda: method.frames[-1].camera == bigger, 'the new size', camera=bigger)
+    assert detections[-1].status in (ObjectDetectionArray.STATUS_NOT_FOUND, 4)
+
+
+def test_depth_without_a_valid_pixel_leaves_colour(
+    world: World, detections: list, method: BrightPixels
+) -> None:
+    nan = np.full(CAMERA.shape, np.nan, np.float32)
+    world.show_until(lambda: detections, 'detections', depth=nan)
+    assert method.frames[-1].depth is None
+    assert 'no valid pixel' in detections[-1].reason
+    some = nan.copy()
+    some[5, 5] = 0.4
+    world.show_until(lambda: method.frames[-1].depth is not None, 'depth', depth=some)
+    depth = method.frames[-1].depth
+    assert depth is not None
+    assert np.count_nonzero(depth) == 1
+
+
+def test_without_objects_there_is_a_reason(world: World, method: BrightPixels) -> None:
+    got = world.listen(ObjectDetectionArray, 'detector/detections')
+    world.add(DetectorNode, method=method)
+    world.show_until(lambda: got, 'detections')
+    assert got[-1].status == ObjectDetectionArray.STATUS_NO_OBJECTS
+    assert 'no object list' in got[-1].reason
+
+
+def test_a_broken_entry_leaves_the_other_objects(
+    world: World, database: ObjectDatabase, detections: list, method: BrightPixels
+) -> None:
+    database.save(make_reference('can'))
+    (database.root / 'can' / 'gaussians.ply').write_bytes(b'ply\nhalf')
+    announce(world, database)
+    health = world.listen(DiagnosticArray, '/diagnostics')
+    world.show_until(lambda: method.searched, 'a search')
+    world.until(
+        lambda: any('gaussians.ply' in status.message for m in health for status in m.status),
+        'the broken file in the diagnostics',
+    )
+    assert method.searched[-1] == ['mug']
+
+
+def test_rests_while_tracked_and_wakes_when_lost(
+    world: World, detections: list, method: BrightPixels
+) -> None:
+    world.show_until(lambda: detections, 'detections')
+
+    def feedback(status: Status) -> None:
+        msg = ObjectPoseArray(header=header_at(world.stamp_ns))
+        estimate = PoseEstimate(np.eye(4), 1.0, status)
+        stage = ObjectPose.STAGE_TRACKED
+        msg.poses = [estimate_to_message(msg.header, 'mug', 0, estimate, stage)]
+        world.send('gs_refiner/poses', msg)
+
+    feedback(Status.TRACKED)
+    time.sleep(0.2)
+    searches = len(method.searched)
+    for _ in range(10):
+        world.show()
+        feedback(Status.TRACKED)
+        time.sleep(0.03)
+    assert len(method.searched) == searches
+    feedback(Status.LOST)
+    world.show_until(lambda: len(method.searched) > searches, 'a new search')
+
+
+def test_a_silent_refiner_does_not_keep_it_asleep(
+    world: World, database: ObjectDatabase, method: BrightPixels
+) -> None:
+    world.add(DetectorNode, method=method, parameters={'track_timeout_s': 0.3})
+    msg = ObjectPoseArray(header=header_at(1))
+    estimate = PoseEstimate(np.eye(4), 1.0, Status.TRACKED)
+    msg.poses = [estimate_to_message(msg.header, 'mug', 0, estimate)]
+    world.send('gs_refiner/poses', msg)
+    world.show_until(lambda: method.searched, 'a search', timeout_s=5)
+
+
+def test_stamps_that_jump_back_go_on(world: World, detections: list, method: BrightPixels) -> None:
+    world.show_until(lambda: detections, 'detections')
+    for _ in range(12):  # fill the synchronizer with stamps that will be in the future
+        world.show(with_depth=False)
+    frames = len(method.frames)
+    world.show_until(lambda: len(method.frames) > frames, 'settling')
+    world.stamp_ns = 10**8
+    world.show_until(lambda: method.frames[-1].stamp_ns < 10**9, 'frames of the new time')
+    assert detections[-1].header.stamp.sec == 0
+
+
+def test_a_bug_in_a_stage_is_a_status(
+    world: World, detections: list, method: BrightPixels
+) -> None:
+    method.broken = True
+    world.show_until(lambda: detections, 'detections')
+    assert detections[-1].status == ObjectDetectionArray.STATUS_ERROR
+    assert 'a bug' in detections[-1].reason
+    method.broken = False
+    world.show_until(lambda: detections[-1].status == OK, 'recovery', color=bright())
+
+
+def test_lifecycle_down_and_up_again(world: World, detections: list, method: BrightPixels) -> None:
+    world.show_until(lambda: detections, 'detections')
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return world.call(ChangeState, 'detector/change_state', request).success
+
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    time.sleep(0.2)
+    count = len(detections)
+    for _ in range(5):
+        world.show()
+    time.sleep(0.3)
+    assert len(detections) == count
+    assert change(Transition.TRANSITION_CLEANUP)
+    assert change(Transition.TRANSITION_CONFIGURE)
+    assert change(Transition.TRANSITION_ACTIVATE)
+    world.show_until(lambda: len(detections) > count, 'detections again')
+
+
+def test_without_autostart_it_waits_for_a_manager(
+    world: World, database: ObjectDatabase, method: BrightPixels
+) -> None:
+    stage = world.add(DetectorNode, method=method, parameters={'autostart': False})
+    assert not stage.active
