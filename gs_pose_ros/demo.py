@@ -426,7 +426,7 @@ def save_picture(
     estimates: Sequence[Estimate],
     references: Mapping[str, ObjectReference],
 ) -> None:
-    """Four frames of the bag, side by side, with the poses that came for them."""
+    """Four frames of the bag at twice their size, with the poses that came for them."""
     tiles = []
     for k in np.linspace(0.1, 0.95, 4):
         frame = frames[int(k * (len(frames) - 1))]
@@ -435,7 +435,9 @@ def save_picture(
             for stamp, name, T_cam_obj, score in estimates
             if stamp == frame.stamp_ns and name in references
         ]
-        tiles.append(draw_overlay(frame.color, frame.camera, objects))
+        camera = frame.camera.scaled(2)
+        color = cv2.resize(_to_uint8(frame.color), (camera.width, camera.height))
+        tiles.append(draw_overlay(color, camera, objects))
     grid = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), grid[:, :, ::-1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ class OverlayObject(NamedTuple):
 
 
 def draw_overlay(
-    color: NDArray, camera: Camera, objects: Sequence[OverlayObject | tuple]
+    color: NDArray, camera: Camera, objects: Sequence[OverlayObject]
 ) -> NDArray[np.uint8]:
     """A new picture [H, W, 3] RGB uint8 with every object drawn over `color`.
 
@@ -68,17 +69,16 @@ def draw_overlay(
         picture = np.ascontiguousarray(color).copy()
     else:
         picture = np.rint(np.clip(color, 0, 1) * 255).astype(np.uint8)
-    items = [OverlayObject(*o) for o in objects]
-    names = sorted({o.label for o in items})
-    for item in items:
-        paint = GRAY if item.status == 'lost' else PALETTE[names.index(item.label) % len(PALETTE)]
+    paints = _paints({_name(item.label) for item in objects})
+    for item in objects:
+        paint = GRAY if item.status == 'lost' else paints[_name(item.label)]
         _draw_object(picture, camera, item, paint)
     return picture
 
 
 def splat_outline(
     reference: ObjectReference, camera: Camera, T_cam_obj: NDArray
-) -> list[NDArray[np.int32]]:
+) -> Sequence[NDArray]:
     """Contours (OpenCV's [N, 1, 2] pixels) round the projected Gaussians of an object.
 
     A silhouette from discs at the Gaussians' centres: good for the eye, not for measuring.
@@ -101,7 +101,23 @@ def splat_outline(
     closed = cv2.morphologyEx(
         silhouette, cv2.MORPH_CLOSE, disc, iterations=2, borderType=cv2.BORDER_CONSTANT
     )
-    return list(cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0])
+    return cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+
+
+def _name(label: str) -> str:
+    """The object in a label like 'mug 0.83': its colour must not change with the number."""
+    return label.split(' ')[0]
+
+
+def _paints(names: set[str]) -> dict[str, Color]:
+    """A colour for each name: its own wherever possible, so that it does not depend on others."""
+    taken: dict[str, int] = {}
+    for name in sorted(names):
+        k = crc32(name.encode()) % len(PALETTE)
+        while k in taken.values() and len(taken) < len(PALETTE):
+            k = (k + 1) % len(PALETTE)
+        taken[name] = k
+    return {name: PALETTE[k] for name, k in taken.items()}
 
 
 def _draw_object(
@@ -122,11 +138,13 @@ def _draw_object(
             contours = splat_outline(box, camera, T)
             cv2.drawContours(picture, contours, -1, paint, thick, cv2.LINE_AA)
             box = box.box
+        seen = transform(T, np.zeros((1, 3)))
         if box is not None:
-            _draw_box(picture, camera, T, box, paint, thick)
+            seen = transform(T, _corners(box))
+            _draw_box(picture, camera, seen, paint, thick)
         _draw_axes(picture, camera, T, _axis_length(box), thick + 1)
-        if anchor is None and T[2, 3] > _NEAR_M:
-            anchor = camera.project(T[:3, 3])
+        if (seen[:, 2] > _NEAR_M).all():
+            anchor = camera.project(seen).min(0) - [0, 4]
     text = f'{item.label} {item.status}'.strip()
     _write(picture, text, np.zeros(2) if anchor is None else anchor, paint)
 
@@ -146,11 +164,13 @@ def _axis_length(box: NDArray | None) -> float:
     return 0.05 if box is None else 0.5 * float(np.max(box[1] - box[0]))
 
 
-def _draw_box(
-    picture: NDArray, camera: Camera, T_cam_obj: NDArray, box: NDArray, paint: Color, thick: int
-) -> None:
-    corners = np.array([[box[(k >> axis) & 1, axis] for axis in range(3)] for k in range(8)])
-    seen = transform(T_cam_obj, corners)
+def _corners(box: NDArray) -> NDArray:
+    """The corners [8, 3] of a box [2, 3]; bit `axis` of the index says which end."""
+    return np.array([[box[(k >> axis) & 1, axis] for axis in range(3)] for k in range(8)])
+
+
+def _draw_box(picture: NDArray, camera: Camera, seen: NDArray, paint: Color, thick: int) -> None:
+    """The edges between corners `seen` [8, 3] from the camera, m."""
     for a, b in _BOX_EDGES:
         _draw_segment(picture, camera, seen[a], seen[b], paint, thick)
 
@@ -184,10 +204,11 @@ def _write(picture: NDArray, text: str, anchor: NDArray, paint: Color) -> None:
     """Text that stays inside the image and is readable on any ground."""
     height, width = picture.shape[:2]
     scale = max(0.35, height / 900)
-    (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    stroke = max(1, round(2 * scale))
+    (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
     x = int(np.clip(anchor[0], 2, max(2, width - w - 2)))
     y = int(np.clip(anchor[1], h + 2, max(h + 2, height - 4)))
-    for ink, thick in (((0, 0, 0), 3), (paint, 1)):
+    for ink, thick in (((0, 0, 0), stroke + 2), (paint, stroke)):
         cv2.putText(
             picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thick, cv2.LINE_AA
         )
