@@ -47,7 +47,8 @@ class CharucoBoard:
         corners, ids, _, _ = cv2.aruco.CharucoDetector(board).detectBoard(gray)
         if ids is None or len(ids) == 0:
             return np.zeros((0, 3)), np.zeros((0, 2))
-        points = np.asarray(board.getChessboardCorners(), np.float64)[np.asarray(ids, np.int64).ravel()]
+        index = np.asarray(ids, np.int64).ravel()
+        points = np.asarray(board.getChessboardCorners(), np.float64)[index]
         pixels = np.asarray(corners, np.float32).reshape(-1, 2)
         if len(pixels) < 2:
             return points, pixels.astype(np.float64)
