@@ -15,6 +15,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.rays import ray_rotations
 from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation
 from gs_pose_ros.pose.templates import (
     TemplateSettings,
@@ -37,11 +38,12 @@ class TemplateDetector:
     refiner: LMRefiner = LMRefiner()
     # A quick look at many proposals, before the best are refined.
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
-    proposals: int = 80  # an object and image, after suppression of near duplicates
+    proposals: int = 120  # an object and image, after suppression of near duplicates
     templates_per_place: int = 8
-    refined: int = 12  # proposals that are refined coarsely
+    refined: int = 10  # proposals that are refined coarsely
+    turned_over: int = 2  # refined proposals whose half turns about the box axes are tried
     max_instances: int = 5
-    min_score: float = 0.45  # of the verification
+    min_score: float = 0.6  # of the verification
     max_overlap: float = 0.4  # share of a detection's pixels that a better one may claim
 
     def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
@@ -56,8 +58,8 @@ class TemplateDetector:
         found: list[_Found] = []
         for reference in references:
             poses = self._propose(maps, reference)
-            found += self._verify(frame, reference, poses)
-        return self._select(frame, found)
+            found += self._verify(frame, foreground, reference, poses)
+        return self._select(frame, foreground, found)
 
     def _propose(
         self, maps: _FeatureMaps, reference: ObjectReference
@@ -70,8 +72,7 @@ class TemplateDetector:
             return []
         features = maps.features(anchors, reference.diameter_m, s)
         similarity = features @ bank.features.T  # [A, M]
-        # Small templates agree by chance more easily.
-        similarity *= 1 - 0.1 / np.sqrt(bank.coverage * s.cells**2)
+        similarity *= 1 - s.small_penalty / np.sqrt(bank.coverage * s.cells**2)
         # A few templates of every place, so that one look-alike does not fill the list.
         few = min(self.templates_per_place, similarity.shape[1])
         template = np.argpartition(similarity, -few, axis=1)[:, -few:]
@@ -98,22 +99,49 @@ class TemplateDetector:
         return [poses[i] for i in kept]
 
     def _verify(
-        self, frame: RGBDFrame, reference: ObjectReference, poses: Sequence[NDArray[np.float64]]
+        self,
+        frame: RGBDFrame,
+        foreground: NDArray[np.bool_],
+        reference: ObjectReference,
+        poses: Sequence[NDArray[np.float64]],
     ) -> list[_Found]:
-        verification = self.refiner.verification
+        """Refine all proposals at the lowest resolution, the best further; keep what fits."""
+        levels = self.refiner.coarse
 
-        def first_look(T: NDArray[np.float64]) -> float:
-            return self.first_check.check(frame, reference, T).score
+        def roughly(T: NDArray[np.float64]) -> _Found:
+            T = self.refiner.refine_unmasked(frame, reference, T, foreground, levels[:1])
+            return _Found(reference, T, self.first_check.check(frame, reference, T))
 
         def refined(T: NDArray[np.float64]) -> _Found:
-            T = self.refiner.refine_coarse(frame, reference, T)
-            return _Found(reference, T, verification.check(frame, reference, T))
+            T = self.refiner.refine_unmasked(frame, reference, T, foreground, levels[1:])
+            return _Found(reference, T, self.refiner.verification.check(frame, reference, T))
 
-        order = np.argsort([-score for score in map_threads(first_look, poses)], kind='stable')
-        found = map_threads(refined, [poses[i] for i in order[: self.refined]])
+        rough = self._distinct(map_threads(roughly, poses))[: self.refined]
+        found = map_threads(refined, [f.T_cam_obj for f in rough])
+        # What looks much the same turned over by half a turn is told apart by rendering both.
+        best = sorted(found, key=lambda f: -f.check.score)[: self.turned_over]
+        found += map_threads(refined, [T for f in best for T in _half_turns(reference, f.T_cam_obj)])
         return [f for f in found if f.check.score >= 0.7 * self.min_score]
 
-    def _select(self, frame: RGBDFrame, found: list[_Found]) -> list[Detection]:
+    def _distinct(self, found: list[_Found]) -> list[_Found]:
+        """Best first, without those that refinement has brought to the pose of a better one."""
+        kept: list[_Found] = []
+        for f in sorted(found, key=lambda f: -f.check.score):
+            if f.check.score == 0:
+                break
+            near = (
+                np.linalg.norm(k.T_cam_obj[:3, 3] - f.T_cam_obj[:3, 3])
+                < 0.1 * f.reference.diameter_m
+                and se3.rotation_angle(k.T_cam_obj[:3, :3], f.T_cam_obj[:3, :3]) < np.radians(10)
+                for k in kept
+            )
+            if not any(near):
+                kept.append(f)
+        return kept
+
+    def _select(
+        self, frame: RGBDFrame, foreground: NDArray[np.bool_], found: list[_Found]
+    ) -> list[Detection]:
         """Greedy: the best claims its pixels, later ones must stand on others."""
         taken = np.zeros(frame.camera.shape, bool)
         counts: dict[str, int] = {}
@@ -127,7 +155,13 @@ class TemplateDetector:
                 continue
             if np.count_nonzero(visible & taken) > self.max_overlap * np.count_nonzero(visible):
                 continue
-            fine = self.refiner.refine_fine(frame, candidate.reference, candidate.T_cam_obj)
+            fine = self.refiner.refine_unmasked(
+                frame,
+                candidate.reference,
+                candidate.T_cam_obj,
+                foreground,
+                self.refiner.fine[:1],
+            )
             check = self.refiner.verification.check(frame, candidate.reference, fine)
             if check.score < self.min_score:
                 continue
@@ -233,16 +267,14 @@ def _anchors(
     return np.stack([cols * step + step // 2, rows * step + step // 2], -1)
 
 
-def ray_rotations(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smallest rotations [N, 3, 3] that turn the optical axis to the rays of points [N, 3].
-
-    An object that looks the same in the middle of the image and at `points` (allocentric
-    rotation) has the egocentric rotation `ray_rotations(points) @ R`.
-    """
-    ray = points / np.linalg.norm(points, axis=1, keepdims=True)
-    axis = np.cross(np.broadcast_to([0.0, 0.0, 1.0], ray.shape), ray)
-    sine = np.linalg.norm(axis, axis=1)
-    angle = np.arctan2(sine, ray[:, 2])
-    scale = np.where(sine > 1e-12, angle / np.where(sine > 1e-12, sine, 1), 1.0)
-    tangent = np.concatenate([np.zeros_like(axis), axis * scale[:, None]], 1)
-    return se3.exp(tangent)[:, :3, :3]
+def _half_turns(
+    reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """T turned by 180 degrees about the three axes of the object's box."""
+    center = reference.box.mean(0)
+    turned = []
+    for axis in range(3):
+        R = -np.eye(3)
+        R[axis, axis] = 1
+        turned.append(T_cam_obj @ se3.from_rotation_translation(R, center - R @ center))
+    return turned

@@ -103,17 +103,16 @@ class LMRefiner:
         check = self.verification.check(frame, reference, T, None)
         return self._estimate(frame, T, check, hessian, iterations + more, Status.TRACKED)
 
-    def refine_coarse(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    def refine_unmasked(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        foreground: NDArray[np.bool_] | None,
+        levels: Sequence[PyramidLevel],
     ) -> NDArray[np.float64]:
-        """Only the coarse levels, without a mask."""
-        return self._run(frame, reference, T_cam_obj, None, self.coarse)[0]
-
-    def refine_fine(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Only the first fine level, without a mask."""
-        return self._run(frame, reference, T_cam_obj, None, self.fine[:1])[0]
+        """The pose after the given levels, when only the foreground [H, W] is known, if that."""
+        return self._run(frame, reference, T_cam_obj, None, levels, foreground)[0]
 
     def _estimate(
         self,
@@ -147,6 +146,7 @@ class LMRefiner:
         T: NDArray[np.float64],
         mask: NDArray[np.bool_] | None,
         levels: Sequence[PyramidLevel],
+        foreground: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
         """Pose, renders used and the Hessian (left tangent, camera frame) after the levels."""
         iterations, hessian = 0, None
@@ -155,7 +155,9 @@ class LMRefiner:
             arrays = GaussianArrays.of(
                 for_resolution(reference.gaussians, extent, level.crop_size)
             )
-            window = ObjectWindow.around(frame, reference, T, mask, self.crop_padding, level.crop_size)
+            window = ObjectWindow.around(
+                frame, reference, T, mask, self.crop_padding, level.crop_size, foreground
+            )
             if window is None:
                 return T, iterations, None
             T, used, hessian = self._level(arrays, reference, window, T, level)
@@ -414,7 +416,10 @@ def _normal_equations(  # noqa: ANN202
             gv = 0.5 * (image[y + 1, 4, x] - image[y - 1, 4, x])
             label = mask[y, x]
             if label < 0 and observed > 0:
-                label = 1.0 if error > -cut else 0.0
+                if error < -cut:
+                    label = 0.0  # free space
+                elif label < -1.5:
+                    label = 1.0
             if label >= 0:
                 r = (alpha - label) / sigma_silhouette
                 w, c = _tukey(r, cut)

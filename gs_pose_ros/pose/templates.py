@@ -23,6 +23,7 @@ from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, pr
 # Half periods: two values this far apart count as opposite.
 _DEPTH_PERIODS = (0.8, 0.25)  # diameters
 _CHROMA_PERIOD = 0.15
+_CHROMA_OFFSET = 0.3
 _BRIGHTNESS_PERIOD = 1.5
 GEOMETRY_CHANNELS = 3 + 2 * len(_DEPTH_PERIODS)
 COLOR_CHANNELS = 6
@@ -42,6 +43,8 @@ class TemplateSettings:
     # that touches the object breaks, so it counts less).
     figure_weight: float = 1.0
     ground_weight: float = 0.5
+    # Templates of few cells agree by chance more easily: similarity *= 1 - this / sqrt(cells).
+    small_penalty: float = 2.5
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,10 @@ def _waves(values: NDArray[np.float32], period: float) -> list[NDArray[np.float3
 
 def color_features(color: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features [..., 6] of colours [..., 3]: chroma, which light changes little, and brightness."""
-    total = color.sum(-1) + np.float32(0.1)
-    r, g = color[..., 0] / total, color[..., 1] / total
+    # The offset fades the chroma of dark surfaces, which is mostly noise and reflected light.
+    total = color.sum(-1) + np.float32(_CHROMA_OFFSET)
+    r = (color[..., 0] + np.float32(_CHROMA_OFFSET / 3)) / total
+    g = (color[..., 1] + np.float32(_CHROMA_OFFSET / 3)) / total
     planes = [*_waves(r, _CHROMA_PERIOD), *_waves(g, _CHROMA_PERIOD)]
     planes += _waves(total / 3, _BRIGHTNESS_PERIOD)
     return np.stack(planes, -1)

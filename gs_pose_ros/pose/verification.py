@@ -40,7 +40,7 @@ class Verification:
     color_sigma: float = 0.12
     min_pixels: int = 30  # of the silhouette in the crop that lie inside the image
     min_visible: float = 0.25
-    min_score: float = 0.35
+    min_score: float = 0.45
 
     def check(
         self,
@@ -92,7 +92,7 @@ class Verification:
             labelled = window.mask > 0.5
             union = np.count_nonzero((labelled | shown) & (window.mask >= 0))
             silhouette = np.count_nonzero(labelled & shown) / max(union, 1)
-        score = float(visible**0.5 * depth * color * (0.5 + 0.5 * structure) * outline**0.5)
+        score = float(visible**0.25 * depth * color * (0.6 + 0.4 * structure) * outline**0.5)
         reason = ''
         if score < self.min_score:
             reason = (

@@ -19,7 +19,9 @@ class ObjectWindow:
     camera: Camera
     color: NDArray[np.float32]  # [S, S, 3], NaN outside the image
     depth: NDArray[np.float32]  # [S, S] m, 0 unknown
-    mask: NDArray[np.float32]  # [S, S] in [0, 1], -1 where unknown
+    # [S, S] 1 the object is visible here, 0 it is not, -1 unknown, -2 whatever is seen here stands
+    # above the support: the object if its depth agrees
+    mask: NDArray[np.float32]
 
     @classmethod
     def around(
@@ -30,8 +32,13 @@ class ObjectWindow:
         mask: NDArray[np.bool_] | None,
         padding: float,
         size: int,
+        foreground: NDArray[np.bool_] | None = None,
     ) -> ObjectWindow | None:
-        """The window of `size` px about the object's centre; None when it lies outside the view."""
+        """The window of `size` px about the object's centre; None when it lies outside the view.
+
+        `mask` [H, W] says where the object is visible; without it, `foreground` says where
+        anything stands that is not the support.
+        """
         center = T_cam_obj[:3, :3] @ reference.box.mean(0) + T_cam_obj[:3, 3]
         if not np.isfinite(center).all() or center[2] < 0.5 * reference.diameter_m:
             return None
@@ -45,11 +52,14 @@ class ObjectWindow:
         crop = frame.warp(camera, left, top, factor)
         depth = crop.depth if crop.depth is not None else np.zeros(camera.shape, np.float32)
         known = warp_window(np.ones(frame.camera.shape, np.float32), camera, left, top, factor)
-        if mask is None:
-            soft = np.full(camera.shape, -1, np.float32)
-        else:
+        if mask is not None:
             soft = warp_window(mask.astype(np.float32), camera, left, top, factor)
-            soft[known < 0.5] = -1
+        elif foreground is not None:
+            stands = warp_window(foreground.astype(np.float32), camera, left, top, factor)
+            soft = np.where(stands > 0.5, np.float32(-2), np.float32(0))
+        else:
+            soft = np.full(camera.shape, -1, np.float32)
+        soft[known < 0.5] = -1
         color = crop.color
         color[known < 0.99] = np.nan
         return cls(camera, color, depth, soft)

@@ -1,0 +1,129 @@
+"""GS-Refiner: Algorithm 1 of GS-Pose, the reference that faster refiners are compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gs_pose_ros.estimate import PoseEstimate, Status
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.losses import ms_ssim, ssim
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.lm_refiner import align_to_mask
+from gs_pose_ros.pose.verification import Verification
+from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.rendering import render
+
+
+@dataclass(frozen=True)
+class GSRefiner:
+    """The `paper` preset: AdamW on a quaternion and a translation of the object, at most 400 steps.
+
+    Uses colour and the mask only, as the paper does. The target is the image times the mask; without
+    a mask the whole window is compared, which clutter spoils. The paper moves the means of the
+    Gaussians; we move the camera by the same motion, which turns covariances and colours as well.
+    """
+
+    crop_size: int = 224
+    crop_padding: float = 1.3
+    max_steps: int = 400
+    warmup_steps: int = 10
+    learning_rate: float = 5e-3
+    patience: int = 5  # stop when the mean |change of the loss| over so many steps ...
+    tolerance: float = 1e-4  # ... is below this
+    verification: Verification = Verification()
+
+    def refine(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        hypotheses: Sequence[NDArray[np.float64]],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseEstimate:
+        """Refine the first hypothesis T_cam_obj [4, 4] (the paper keeps one); see `PoseRefiner`.
+
+        No covariance: AdamW has no Hessian.
+        """
+        if not hypotheses:
+            return _lost(frame, np.eye(4), 'no initial pose')
+        T = np.asarray(hypotheses[0], np.float64)
+        if mask is not None:
+            if not mask.any():
+                return _lost(frame, T, 'the mask is empty')
+            T = align_to_mask(frame.without_depth(), reference, T, mask)
+        window = ObjectWindow.around(
+            frame, reference, T, mask, self.crop_padding, self.crop_size
+        )
+        if window is None:
+            return _lost(frame, T, 'the object is not in view')
+        T, steps = self._optimize(reference, window, T)
+        check = self.verification.check(frame, reference, T, mask)
+        status = Status.LOST if check.reason else Status.CONVERGED
+        return PoseEstimate(
+            T, check.score, status, check.reason, iterations=steps, stamp_ns=frame.stamp_ns
+        )
+
+    def _optimize(
+        self, reference: ObjectReference, window: ObjectWindow, T_init: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], int]:
+        # Lines 4-8: quaternion and translation of the object start at identity. The translation is
+        # in diameters, so that one learning rate suits small and large objects.
+        q = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64, requires_grad=True)
+        t = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.AdamW([q, t], lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        soft = torch.from_numpy(np.where(window.mask < 0, 1, window.mask).astype(np.float32))
+        target = torch.from_numpy(np.nan_to_num(window.color)) * soft[..., None]
+        P_init = torch.from_numpy(T_init)
+        center = torch.from_numpy(reference.box.mean(0))
+        gaussians: Gaussians = reference.gaussians.detached()
+        losses: list[float] = []
+        best = (math.inf, T_init)
+        for step in range(1, self.max_steps + 1):
+            # Lines 10-11, P = P_init T; the object turns about its centre.
+            T = P_init @ object_motion(q, t * reference.diameter_m, center)
+            color = render(gaussians, window.camera, T).color
+            loss = (1 - ssim(color, target)) + (1 - ms_ssim(color, target))  # Eq. 6
+            if loss.item() < best[0]:
+                best = (loss.item(), T.detach().numpy().copy())
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()  # line 13
+            optimizer.step()
+            schedule.step()
+            recent = np.abs(np.diff(losses[-self.patience - 1 :]))
+            if len(recent) == self.patience and recent.mean() < self.tolerance:
+                break
+        return best[1], step
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then cosine to zero."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(self.max_steps - self.warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def object_motion(q: Tensor, t: Tensor, center: Tensor) -> Tensor:
+    """Rigid motion [4, 4] of quaternion q [4] wxyz (any norm) about `center` [3], then t [3]."""
+    w, x, y, z = (q / q.norm()).unbind()
+    R = torch.stack(
+        [
+            torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]),
+            torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]),
+            torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]),
+        ]
+    )
+    top = torch.cat([R, (center + t - R @ center)[:, None]], 1)
+    return torch.cat([top, torch.tensor([[0.0, 0, 0, 1]], dtype=top.dtype)])
+
+
+def _lost(frame: RGBDFrame, T: NDArray[np.float64], reason: str) -> PoseEstimate:
+    return replace(PoseEstimate(T, 0.0, Status.LOST, reason), stamp_ns=frame.stamp_ns)
