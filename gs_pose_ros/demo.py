@@ -159,6 +159,26 @@ class Demo:
         names = data.names
         database = ObjectDatabase(self.out.resolve() / 'objects')
         database.root.mkdir(parents=True, exist_ok=True)
+        try:
+            collector, arrivals = self._through_the_nodes(data, database, console)
+        except GsPoseError as error:
+            raise GsPoseError(f'{error}\nWhat the nodes said is in {self.out / "logs"}') from error
+        references = {name: database.load(name) for name in names.values()}
+        evaluation = self._evaluate(data, collector, arrivals, references)
+        evaluation.write_json(self.out / 'demo.json')
+        report = write_report(evaluation, self.out / 'report')
+        picture = self.out / 'overlay.png'
+        save_picture(picture, data.frames, collector.estimates(), references)
+        console.print(accuracy_table(evaluation))
+        console.print(latency_table(collector.seconds(), arrivals))
+        console.print(f'picture {picture}, report {report}')
+        console.print(f'{time.monotonic() - began:.0f} s in all')
+        return self._verdict(evaluation)
+
+    def _through_the_nodes(
+        self, data: DemoData, database: ObjectDatabase, console: Console
+    ) -> tuple[PoseCollector, ArrivalWatch]:
+        """Start the nodes, register, replay, and stop them; what they published."""
         with _private_ros():
             # After the variables are set: rclpy reads them when it is imported.
             from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
@@ -171,22 +191,11 @@ class Demo:
             ):
                 console.print(f'{len(graph.processes)} nodes: {", ".join(graph.processes)}')
                 self._register(node, graph, data, database, console)
-                collector = PoseCollector(node)
-                arrivals = ArrivalWatch(node, INFO)
+                collector, arrivals = PoseCollector(node), ArrivalWatch(node, INFO)
                 self._replay(node, graph, data, arrivals, console)
                 _settle(collector, arrivals, data.frames[-1].stamp_ns, graph)
                 graph.check()
-        references = {name: database.load(name) for name in names.values()}
-        evaluation = self._evaluate(data, collector, arrivals, references)
-        evaluation.write_json(self.out / 'demo.json')
-        report = write_report(evaluation, self.out / 'report')
-        picture = self.out / 'overlay.png'
-        save_picture(picture, data.frames, collector.estimates(), references)
-        console.print(accuracy_table(evaluation))
-        console.print(latency_table(collector.seconds(), arrivals))
-        seconds = time.monotonic() - began
-        console.print(f'picture {picture}, report {report}, {seconds:.0f} s in all')
-        return self._verdict(evaluation)
+        return collector, arrivals
 
     def _verdict(self, evaluation: Evaluation) -> int:
         reached = evaluation.overall['adds_0.1d']
