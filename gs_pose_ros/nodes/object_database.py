@@ -60,7 +60,7 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self._list_out = self.create_publisher(ObjectList, '~/objects', QOS_LATCHED)
         self._progress_out = self.create_publisher(RegistrationProgress, '~/progress', QOS_OUT)
         self._jobs = RegistrationJobs(
-            self._method, self._progress_out.publish, self._on_registered
+            self._method, self._progress_out.publish, self._on_registered, self.failed
         )
         group = self.service_group
         self._services_out = [

@@ -82,8 +82,10 @@ class RegistrationJobs:
         method: RegisterMethod,
         report: Callable[[RegistrationProgress], None],
         on_registered: Callable[[], None],
+        on_bug: Callable[[Exception], str],
     ) -> None:
-        self._method, self._report, self._on_registered = method, report, on_registered
+        self._method, self._report = method, report
+        self._on_registered, self._on_bug = on_registered, on_bug
         self._queue: queue.Queue[_Job | None] = queue.Queue()
         self._jobs: dict[str, _Job] = {}  # waiting or running
         self._thread = threading.Thread(target=self._run, name='registration', daemon=True)
@@ -142,7 +144,7 @@ class RegistrationJobs:
             except GsPoseError as error:
                 message = str(error)
             except Exception as error:  # the node's boundary: the next job shall run
-                message = f'{type(error).__name__}: {error}'
+                message = self._on_bug(error)
             self._jobs.pop(job.job_id, None)
             if state == RegistrationProgress.STATE_SUCCEEDED:
                 self._on_registered()
