@@ -11,7 +11,8 @@ from std_msgs.msg import Bool, Header
 from gs_pose_ros.ros_compat import message_filters as chosen
 from gs_pose_ros.ros_compat import stamp_synchronizer as own
 
-IMPLEMENTATIONS = [own] if chosen.TimeSynchronizer is own.TimeSynchronizer else [own, chosen]
+ORIGINAL = [] if chosen.TimeSynchronizer is own.TimeSynchronizer else [chosen]
+IMPLEMENTATIONS = [own, *ORIGINAL]
 
 
 class Stamped(NamedTuple):
@@ -25,7 +26,7 @@ def message(name: str, stamp_ms: int) -> Stamped:
 
 
 def play(synchronizer: Any, filters: list[Any], events: str) -> list[str]:
-    """Events like 'a10 b10': a message with stamp 10 ms on filter a; returns the sets that came."""
+    """Events like "a10 b10": a message of stamp 10 ms on filter a, ...; the sets that came."""
     got: list[str] = []
     synchronizer.registerCallback(lambda *msgs: got.append(' '.join(m.name for m in msgs)))
     for event in events.split():
