@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,16 +14,8 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.lm_refiner import LMRefiner
-from gs_pose_ros.pose.rays import ray_rotations
+from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation
-from gs_pose_ros.pose.templates import (
-    TemplateSettings,
-    cell_offsets,
-    color_features,
-    depth_features,
-    surface_normals,
-    template_bank,
-)
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
@@ -33,13 +24,13 @@ from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, pr
 class TemplateDetector:
     """Settings and method of the detector; see `detect`."""
 
-    templates: TemplateSettings = TemplateSettings()
+    depth_proposals: DepthProposals = DepthProposals()
+    color_proposals: ColorProposals = ColorProposals()
     segmentation: SupportPlaneSegmentation = SupportPlaneSegmentation()
     refiner: LMRefiner = LMRefiner()
     # A quick look at many proposals, before the best are refined.
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
     proposals: int = 120  # an object and image, after suppression of near duplicates
-    templates_per_place: int = 8
     refined: int = 10  # proposals that are refined coarsely
     turned_over: int = 2  # refined proposals whose half turns about the box axes are tried
     max_instances: int = 5
@@ -49,59 +40,27 @@ class TemplateDetector:
     def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
         """All instances of the objects in one frame, best first; empty when there are none.
 
-        Needs depth: templates are placed on the foreground at the scale its depth gives.
+        With depth, templates stand on the foreground at the scale its depth gives; without, they
+        are tried at a ladder of distances, which is slower and finds less.
         """
-        if frame.depth is None:
-            return []
-        foreground = self.segmentation.foreground(frame)
-        maps = _FeatureMaps.of(frame, foreground)
         found: list[_Found] = []
-        for reference in references:
-            poses = self._propose(maps, reference)
-            found += self._verify(frame, foreground, reference, poses)
+        if frame.depth is not None and (frame.depth > 0).any():
+            foreground = self.segmentation.foreground(frame)
+            maps = DepthMaps.of(frame, foreground)
+            for reference in references:
+                poses = self.depth_proposals.propose(maps, reference, self.proposals)
+                found += self._verify(frame, foreground, reference, poses)
+        else:
+            frame, foreground = frame.without_depth(), None
+            for reference in references:
+                poses = self.color_proposals.propose(frame, reference, self.proposals)
+                found += self._verify(frame, foreground, reference, poses)
         return self._select(frame, foreground, found)
-
-    def _propose(
-        self, maps: _FeatureMaps, reference: ObjectReference
-    ) -> list[NDArray[np.float64]]:
-        """Poses T_cam_obj of the most similar templates, best first."""
-        s = self.templates
-        bank = template_bank(reference, s)
-        anchors = _anchors(maps, 0.75 * reference.diameter_m * s.extent / s.cells)
-        if len(anchors) == 0:
-            return []
-        features = maps.features(anchors, reference.diameter_m, s)
-        similarity = features @ bank.features.T  # [A, M]
-        similarity *= 1 - s.small_penalty / np.sqrt(bank.coverage * s.cells**2)
-        # A few templates of every place, so that one look-alike does not fill the list.
-        few = min(self.templates_per_place, similarity.shape[1])
-        template = np.argpartition(similarity, -few, axis=1)[:, -few:]
-        anchor = np.repeat(np.arange(len(anchors)), few)
-        template = template.ravel()
-        value = similarity[anchor, template]
-        best = np.argsort(-value)[: 40 * self.proposals]
-        anchor, template = anchor[best], template[best]
-        points = maps.points[anchors[anchor, 1], anchors[anchor, 0]].astype(np.float64)
-        centers = points + reference.diameter_m * bank.center_from_anchor[template]
-        # Templates were rendered on the optical axis: turn them to the ray they stand on.
-        R = ray_rotations(centers) @ bank.R_cam_obj[template]
-        t = centers - R @ reference.box.mean(0)
-        poses = se3.from_rotation_translation(R, t)
-        kept: list[int] = []
-        for i in range(len(poses)):
-            if len(kept) == self.proposals:
-                break
-            if kept:
-                near = np.linalg.norm(centers[kept] - centers[i], axis=1) < 0.2 * reference.diameter_m
-                if (se3.rotation_angle(R[kept], R[i]) < np.radians(25))[near].any():
-                    continue
-            kept.append(i)
-        return [poses[i] for i in kept]
 
     def _verify(
         self,
         frame: RGBDFrame,
-        foreground: NDArray[np.bool_],
+        foreground: NDArray[np.bool_] | None,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
     ) -> list[_Found]:
@@ -140,7 +99,7 @@ class TemplateDetector:
         return kept
 
     def _select(
-        self, frame: RGBDFrame, foreground: NDArray[np.bool_], found: list[_Found]
+        self, frame: RGBDFrame, foreground: NDArray[np.bool_] | None, found: list[_Found]
     ) -> list[Detection]:
         """Greedy: the best claims its pixels, later ones must stand on others."""
         taken = np.zeros(frame.camera.shape, bool)
@@ -197,74 +156,6 @@ class _Found:
     reference: ObjectReference
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
-
-
-@dataclass(frozen=True)
-class _FeatureMaps:
-    """Per-pixel quantities of one frame that all objects share."""
-
-    frame: RGBDFrame
-    depth: NDArray[np.float32]  # [H, W] m, nan unknown
-    points: NDArray[np.float32]  # [H, W, 3] m
-    normals: NDArray[np.float32]  # [H, W, 3]
-    color: NDArray[np.float32]  # [H, W, 6] features
-    foreground: NDArray[np.bool_]  # [H, W]
-
-    @classmethod
-    def of(cls, frame: RGBDFrame, foreground: NDArray[np.bool_]) -> _FeatureMaps:
-        assert frame.depth is not None
-        depth = cv2.medianBlur(frame.depth, 5)
-        depth = np.where(frame.depth > 0, depth, 0)
-        depth = np.where(depth > 0, depth, np.nan).astype(np.float32)
-        points = frame.camera.point_map(depth)
-        smooth = cv2.GaussianBlur(np.nan_to_num(depth), (0, 0), 1.5) / np.maximum(
-            cv2.GaussianBlur(np.isfinite(depth).astype(np.float32), (0, 0), 1.5), 1e-3
-        )
-        normals = surface_normals(
-            frame.camera.point_map(np.where(np.isfinite(depth), smooth, np.nan)), 3
-        )
-        color = color_features(cv2.GaussianBlur(frame.color, (0, 0), 2.0))
-        return cls(frame, depth, points, normals, color, foreground)
-
-    def features(
-        self, anchors: NDArray[np.int64], diameter_m: float, s: TemplateSettings
-    ) -> NDArray[np.float32]:
-        """[A, cells * cells * channels] around pixels [A, 2]."""
-        height, width = self.depth.shape
-        z = self.depth[anchors[:, 1], anchors[:, 0]]
-        scale = diameter_m * self.frame.camera.fx / z  # px per diameter
-        offsets = cell_offsets(s.cells, s.extent)
-        at = anchors[:, None] + scale[:, None, None] * offsets
-        col = np.round(at[..., 0]).astype(np.int64)
-        row = np.round(at[..., 1]).astype(np.int64)
-        inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
-        col, row = col.clip(0, width - 1), row.clip(0, height - 1)
-        relative = (self.depth[row, col] - z[:, None]) / np.float32(diameter_m)
-        geometry = depth_features(relative, self.normals[row, col])
-        block = np.concatenate(
-            [
-                geometry * np.float32(s.geometry_weight),
-                self.color[row, col] * np.float32(s.color_weight),
-            ],
-            -1,
-        )
-        figure = np.where(self.foreground[row, col], np.float32(1), np.float32(-1))
-        block = np.concatenate([block, figure[..., None]], -1)
-        block *= inside[..., None]
-        return block.reshape(len(anchors), -1)
-
-
-def _anchors(
-    maps: _FeatureMaps, spacing_m: float
-) -> NDArray[np.int64]:
-    """Foreground pixels [A, 2] about `spacing_m` apart on the surface."""
-    valid = maps.foreground & np.isfinite(maps.depth)
-    if not valid.any():
-        return np.zeros((0, 2), np.int64)
-    z = float(np.median(maps.depth[valid]))
-    step = max(2, int(round(spacing_m * maps.frame.camera.fx / z)))
-    rows, cols = np.nonzero(valid[step // 2 :: step, step // 2 :: step])
-    return np.stack([cols * step + step // 2, rows * step + step // 2], -1)
 
 
 def _half_turns(

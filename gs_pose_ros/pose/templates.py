@@ -25,8 +25,6 @@ _DEPTH_PERIODS = (0.8, 0.25)  # diameters
 _CHROMA_PERIOD = 0.15
 _CHROMA_OFFSET = 0.3
 _BRIGHTNESS_PERIOD = 1.5
-GEOMETRY_CHANNELS = 3 + 2 * len(_DEPTH_PERIODS)
-COLOR_CHANNELS = 6
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class TemplateSettings:
     in_plane: int = 24
     cells: int = 16  # a template has cells x cells cells
     extent: float = 1.1  # side of a template in diameters
+    with_depth: bool = True  # geometry and figure/ground, or colour gradients in their place
+    gradient_weight: float = 1.5
     geometry_weight: float = 1.0
     color_weight: float = 1.5
     # Figure and ground: foreground inside the silhouette, background around it (which clutter
@@ -126,6 +126,20 @@ def color_features(color: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(planes, -1)
 
 
+def gradient_features(color: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """Features [H, W, 2] of colours [H, W, 3]: direction of the brightness gradient, unsigned.
+
+    The doubled angle makes an edge from dark to bright equal one from bright to dark.
+    """
+    gray = cv2.cvtColor(np.ascontiguousarray(color), cv2.COLOR_RGB2GRAY)
+    gx, gy = np.zeros_like(gray), np.zeros_like(gray)
+    gx[:, step:-step] = gray[:, 2 * step :] - gray[:, : -2 * step]
+    gy[step:-step] = gray[2 * step :] - gray[: -2 * step]
+    squared = gx * gx + gy * gy
+    scale = 1 / (squared + np.sqrt(squared) * np.float32(0.05) + np.float32(1e-8))
+    return np.stack([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], -1)
+
+
 def depth_features(
     depth: NDArray[np.float32], normals: NDArray[np.float32]
 ) -> NDArray[np.float32]:
@@ -208,6 +222,8 @@ def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank
         points = np.stack([*np.meshgrid(u, u), np.where(mask, depth, np.nan) + 5], -1)
         normals = surface_normals(points.astype(np.float32), 1)
         relative = (depth - z_anchor).astype(np.float32)
+        inner_step = max(1, round(0.5 * settings.extent / settings.cells / pixel))
+        gradients = gradient_features(blurred, inner_step)
         for k in range(settings.in_plane):
             angle = 2 * np.pi * k / settings.in_plane
             c, s = np.cos(angle), np.sin(angle)
@@ -219,23 +235,25 @@ def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank
             inside &= mask[row, col]
             if not inside.any():
                 continue
-            n = normals[row, col].copy()
-            n[:, :2] = n[:, :2] @ Q.T.astype(np.float32)
-            geometry = depth_features(relative[row, col], n)
-            block = np.concatenate(
-                [
-                    geometry * np.float32(settings.geometry_weight),
-                    color_features(blurred[row, col]) * np.float32(settings.color_weight),
-                ],
-                -1,
-            )
-            block *= inside[:, None] / np.float32(np.count_nonzero(inside))
-            figure = np.where(
-                inside,
-                settings.figure_weight / np.count_nonzero(inside),
-                -settings.ground_weight / max(np.count_nonzero(~inside), 1),
-            )
-            features.append(np.concatenate([block, figure[:, None]], -1).ravel())
+            colors = color_features(blurred[row, col]) * np.float32(settings.color_weight)
+            share = inside[:, None] / np.float32(np.count_nonzero(inside))
+            if settings.with_depth:
+                n = normals[row, col].copy()
+                n[:, :2] = n[:, :2] @ Q.T.astype(np.float32)
+                geometry = depth_features(relative[row, col], n)
+                geometry *= np.float32(settings.geometry_weight)
+                figure = np.where(
+                    inside,
+                    settings.figure_weight / np.count_nonzero(inside),
+                    -settings.ground_weight / max(np.count_nonzero(~inside), 1),
+                )
+                block = [geometry * share, colors * share, figure[:, None]]
+            else:
+                double = np.array([[c * c - s * s, -2 * s * c], [2 * s * c, c * c - s * s]])
+                turned = gradients[row, col] @ double.T.astype(np.float32)
+                turned *= np.float32(settings.gradient_weight)
+                block = [colors * share, turned * share]
+            features.append(np.concatenate(block, -1).ravel())
             coverage.append(np.count_nonzero(inside) / len(offsets))
             turn = np.eye(3)
             turn[:2, :2] = Q
