@@ -66,7 +66,8 @@ def draw_scene(ax) -> None:
     point = T_world_obj[:3, 3]
     line = np.stack([T_world_cam[:3, 3], point], 1)
     ax.plot(*line, color='#9467bd', lw=1.5, ls='--')
-    ax.text(*np.add(line.mean(1), [0.02, 0, 0.05]), r'$T_{cam\,obj}$', color='#9467bd', fontsize=13)
+    middle = np.add(line.mean(1), [0.02, 0, 0.05])
+    ax.text(*middle, r'$T_{cam\,obj}$', color='#9467bd', fontsize=13)
     ax.set(xlim=(-0.68, 0.22), ylim=(-0.35, 0.25), zlim=(0, 0.5))
     ax.set_box_aspect((0.9, 0.6, 0.5), zoom=1.18)
     ax.view_init(elev=32, azim=-82)

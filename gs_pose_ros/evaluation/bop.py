@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate
@@ -150,7 +150,9 @@ class BopEvaluation:
         names = {i: object_name(i) for i in models}
         targets = {names[i]: EvaluatedObject.from_model(m) for i, m in models.items()}
         with self._database() as database:
-            references = self._references(database, models, register or self._register, console)
+            references = self._references(
+                database, models, register or functools.partial(self._register, console), console
+            )
         stages = stages or Stages.default(self.method)
         results = [
             self._evaluate_image(image, names, references, stages)
@@ -220,10 +222,23 @@ class BopEvaluation:
             out[name] = database.load(name)
         return out
 
-    def _register(self, name: str, views: Sequence[RegistrationView]) -> ObjectReference:
-        from gs_pose_ros.objects.registration import RegistrationSettings, register
+    def _register(
+        self, console: Console, name: str, views: Sequence[RegistrationView]
+    ) -> ObjectReference:
+        from gs_pose_ros.objects.registration import (
+            RegistrationProgress,
+            RegistrationSettings,
+            register,
+        )
 
-        return register(name, views, RegistrationSettings(use_depth=self.depth))
+        with Progress(console=console) as bar:
+            task = bar.add_task(name, total=1.0)
+
+            def show(progress: RegistrationProgress) -> None:
+                text = f'{name} {progress.stage}: {progress.message}'
+                bar.update(task, completed=progress.fraction, description=text)
+
+            return register(name, views, RegistrationSettings(use_depth=self.depth), show)
 
     def _evaluate_image(
         self,
