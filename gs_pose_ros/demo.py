@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -179,7 +181,7 @@ class Demo:
         self, data: DemoData, database: ObjectDatabase, console: Console
     ) -> tuple[PoseCollector, ArrivalWatch]:
         """Start the nodes, register, replay, and stop them; what they published."""
-        with _private_ros():
+        with _private_ros(), _ended_in_order():
             # After the variables are set: rclpy reads them when it is imported.
             from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
             from gs_pose_ros.ros_compat.pose_collector import PoseCollector
@@ -333,6 +335,23 @@ def _private_ros() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Make a kill end the nodes too, as Ctrl-C does; they are processes of their own."""
+
+    def end(signum: int, _: object) -> None:
+        raise SystemExit(128 + signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets only the main thread handle signals
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _progress(console: Console) -> Progress:

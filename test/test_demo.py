@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -390,6 +392,33 @@ def test_a_node_that_dies_ends_the_demo_with_its_last_words(
     monkeypatch.setattr(graph, 'command', command)
     with pytest.raises(GsPoseError, match=r'(?s)detector ended with code 1.*no memory left'):
         Demo(out=tmp_path).run()
+
+
+def test_a_killed_demo_takes_its_nodes_along(tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'gs_pose_ros.cli', 'demo', '--out', str(tmp_path)]
+    demo = subprocess.Popen(command, cwd=DATA.parents[1], stdout=subprocess.DEVNULL)
+    log = tmp_path / 'logs' / 'object_database.log'
+    deadline = time.monotonic() + 60
+    while not (log.exists() and '0 objects' in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    nodes = children(demo.pid)
+    assert len(nodes) == len(graph.NODES)
+    demo.terminate()
+    assert demo.wait(60) == 128 + signal.SIGTERM
+    assert not [pid for pid in nodes if Path(f'/proc/{pid}').exists()]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, Linux."""
+    out = []
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            parent = int(stat.read_text().rpartition(')')[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == pid:
+            out.append(int(stat.parent.name))
+    return out
 
 
 def test_models_agree_with_their_facts() -> None:
