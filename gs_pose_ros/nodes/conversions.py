@@ -7,13 +7,12 @@ fill `data` take up to a second per image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseWithCovariance, TransformStamped
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -113,7 +112,7 @@ def covariance_to_message(
 
 
 def covariance_from_message(
-    covariance: Sequence[float], T_cam_obj: NDArray[np.float64]
+    covariance: ArrayLike, T_cam_obj: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
     """The inverse of `covariance_to_message`: [6, 6], or None for "nothing known"."""
     C = np.asarray(covariance, np.float64).reshape(6, 6)

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
+from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import detection_to_message
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
@@ -199,10 +199,12 @@ class DetectorNode(Stage[DetectorSettings]):
             header=header, status=status, reason=reason, compute_time=seconds
         )
         seen: Counter[str] = Counter()
+        messages: list[ObjectDetection] = []
         for detection in detections:
             instance = seen[detection.object_id]
             seen[detection.object_id] += 1
-            out.detections.append(detection_to_message(header, detection, instance))
+            messages.append(detection_to_message(header, detection, instance))
+        out.detections = messages
         self._out.publish(out)
 
 

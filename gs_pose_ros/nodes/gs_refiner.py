@@ -125,12 +125,13 @@ class RefinerNode(Stage[RefinerSettings]):
         self._history = FrameHistory(self.settings.history)
         self._worker: FrameWorker[None] = FrameWorker('gs_refiner', self._work, self._failed)
         group = MutuallyExclusiveCallbackGroup()
+        inputs: list[tuple[Any, str, Any]] = [
+            (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial_poses),
+            (ObjectDetectionArray, 'detector/detections', self._on_detections),
+        ]
         self._subscriptions_in = [
             self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
-            for kind, topic, callback in (
-                (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial_poses),
-                (ObjectDetectionArray, 'detector/detections', self._on_detections),
-            )
+            for kind, topic, callback in inputs
         ]
         self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
 

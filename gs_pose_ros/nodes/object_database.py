@@ -63,16 +63,17 @@ class DatabaseNode(Stage[DatabaseSettings]):
             self._method, self._progress_out.publish, self._on_registered, self.failed
         )
         group = self.service_group
+        services: list[tuple[Any, str, Any]] = [
+            (RegisterObject, 'register', self._register),
+            (CancelRegistration, 'cancel', self._cancel),
+            (LoadDatabase, 'load', self._load),
+            (SaveDatabase, 'save', self._save),
+            (ListObjects, 'list', self._list),
+            (RemoveObject, 'remove', self._remove),
+        ]
         self._services_out = [
             self.create_service(kind, f'~/{name}', callback, callback_group=group)
-            for kind, name, callback in (
-                (RegisterObject, 'register', self._register),
-                (CancelRegistration, 'cancel', self._cancel),
-                (LoadDatabase, 'load', self._load),
-                (SaveDatabase, 'save', self._save),
-                (ListObjects, 'list', self._list),
-                (RemoveObject, 'remove', self._remove),
-            )
+            for kind, name, callback in services
         ]
 
     def activate(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import Detection, PoseEstimate
+from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import estimate_to_message, failed_pose
 from gs_pose_ros.nodes.detector import DetectionMethod
@@ -54,68 +55,59 @@ class PoseService:
     def _answer(
         self, request: EstimatePose.Request, response: EstimatePose.Response
     ) -> EstimatePose.Response:
-        response.poses.header = request.color.header
+        watch, out = Stopwatch(), response.poses
+        out.header = request.color.header
         try:
-            self._estimate(request, response.poses)
-            response.success, response.message = True, response.poses.reason
+            poses = self._estimate(request)
+            good = any(pose.status == ObjectPose.STATUS_OK for pose in poses)
+            response.success, out.poses = True, poses
+            out.status = ObjectPoseArray.STATUS_OK if good else ObjectPoseArray.STATUS_NOT_FOUND
+            out.reason = '' if good else '; '.join(pose.reason for pose in poses)
+            if not poses:
+                out.status = ObjectPoseArray.STATUS_NO_OBJECTS
+                out.reason = self._objects.reason_for_none()
         except GsPoseError as error:
-            response.poses.status = ObjectPoseArray.STATUS_BAD_INPUT
-            response.poses.reason = response.message = str(error)
+            out.status, out.reason = ObjectPoseArray.STATUS_BAD_INPUT, str(error)
         except Exception as error:  # the node's boundary: the caller gets an answer
-            response.poses.status = ObjectPoseArray.STATUS_ERROR
-            response.poses.reason = response.message = self._node.failed(error)
+            out.status, out.reason = ObjectPoseArray.STATUS_ERROR, self._node.failed(error)
+        response.message, out.compute_time = out.reason, watch()
         return response
 
-    def _estimate(self, request: EstimatePose.Request, out: ObjectPoseArray) -> None:
-        watch = Stopwatch()
+    def _estimate(self, request: EstimatePose.Request) -> list[ObjectPose]:
+        """For every wanted object its poses, or one that says why there is none."""
+        header, known = request.color.header, self._objects.references
         depth = request.depth if request.depth.width else None
-        frame = ImageSet(request.color, request.camera_info, depth).frame(
-            self._node.settings.input.rectified
-        )
-        known = self._objects.references
-        wanted: list[ObjectReference] = []
-        for object_id in request.object_ids or list(known):
-            if object_id in known:
-                wanted.append(known[object_id])
-            else:
-                out.poses.append(
-                    failed_pose(
-                        out.header,
-                        object_id,
-                        0,
-                        ObjectPose.STATUS_UNKNOWN_OBJECT,
-                        self._objects.why_not(object_id),
-                    )
-                )
-        if not wanted:
-            out.status = ObjectPoseArray.STATUS_NO_OBJECTS
-            reasons = '; '.join(pose.reason for pose in out.poses)
-            out.reason = reasons or self._objects.reason_for_none()
-            return
+        images = ImageSet(request.color, request.camera_info, depth)
+        frame = images.frame(self._node.settings.input.rectified)
+        wanted = list(request.object_ids) or list(known)
         s = self._node.settings.estimate
-        detections = (self._detect or s.detector).detect(frame, wanted)
-        seen: Counter[str] = Counter()
-        for detection in detections:
-            reference = known[detection.object_id]
-            hypotheses = (self._initialize or s.retrieval).initialize(frame, reference, detection)
-            estimate = self._node.refinement.refine(
-                frame,
-                reference,
-                [hypothesis.T_cam_obj for hypothesis in hypotheses],
-                detection.full_mask(frame.camera.shape),
-            )
-            instance = seen[detection.object_id]
-            seen[detection.object_id] += 1
-            stage = ObjectPose.STAGE_REFINED
-            out.poses.append(
-                estimate_to_message(out.header, detection.object_id, instance, estimate, stage)
-            )
-        for reference in wanted:
-            if not seen[reference.object_id]:
-                reason = f'{reference.object_id!r} is not in the image'
-                status = ObjectPose.STATUS_NOT_FOUND
-                out.poses.append(failed_pose(out.header, reference.object_id, 0, status, reason))
-        good = any(pose.status == ObjectPose.STATUS_OK for pose in out.poses)
-        out.status = ObjectPoseArray.STATUS_OK if good else ObjectPoseArray.STATUS_NOT_FOUND
-        out.reason = '' if good else '; '.join(pose.reason for pose in out.poses)
-        out.compute_time = watch()
+        references = [known[object_id] for object_id in wanted if object_id in known]
+        method = self._detect or s.detector
+        detections = method.detect(frame, references) if references else []
+        poses: list[ObjectPose] = []
+        for object_id in wanted:
+            found = [d for d in detections if d.object_id == object_id]
+            if object_id not in known:
+                reason = self._objects.why_not(object_id)
+                status = ObjectPose.STATUS_UNKNOWN_OBJECT
+                poses.append(failed_pose(header, object_id, 0, status, reason))
+            elif not found:
+                reason, status = f'{object_id!r} is not in the image', ObjectPose.STATUS_NOT_FOUND
+                poses.append(failed_pose(header, object_id, 0, status, reason))
+            for instance, detection in enumerate(found):
+                estimate = self._refined(frame, known[object_id], detection)
+                stage = ObjectPose.STAGE_REFINED
+                poses.append(estimate_to_message(header, object_id, instance, estimate, stage))
+        return poses
+
+    def _refined(
+        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
+    ) -> PoseEstimate:
+        initializer = self._initialize or self._node.settings.estimate.retrieval
+        hypotheses = initializer.initialize(frame, reference, detection)
+        return self._node.refinement.refine(
+            frame,
+            reference,
+            [hypothesis.T_cam_obj for hypothesis in hypotheses],
+            detection.full_mask(frame.camera.shape),
+        )

@@ -121,13 +121,13 @@ class Rectification:
     """The undistorted camera of a camera_info and where its pixels come from in the raw image."""
 
     camera: Camera
-    maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None  # None: nothing to do
+    maps: tuple[NDArray[Any], NDArray[Any]] | None  # None: nothing to do
 
     def color(self, image: NDArray[Any]) -> NDArray[Any]:
         """The image as the undistorted camera sees it."""
         return image if self.maps is None else cv2.remap(image, *self.maps, cv2.INTER_LINEAR)
 
-    def depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def depth(self, image: NDArray[Any]) -> NDArray[Any]:
         """The same for depth, by the nearest pixel: a mean over an edge is a point in the air."""
         return image if self.maps is None else cv2.remap(image, *self.maps, cv2.INTER_NEAREST)
 

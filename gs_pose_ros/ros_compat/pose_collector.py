@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,12 @@ class PoseCollector:
         self.messages = 0  # of the refiner
         self.last_status = (ObjectPoseArray.STATUS_UNKNOWN, '')
         qos, root = QoSProfile(depth=200), f'/{namespace.strip("/")}'
-        for kind, topic, callback in (
+        topics: list[tuple[Any, str, Any]] = [
             (ObjectPoseArray, 'gs_refiner/poses', self._on_poses),
             (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial),
             (ObjectDetectionArray, 'detector/detections', self._on_detections),
-        ):
+        ]
+        for kind, topic, callback in topics:
             node.create_subscription(kind, f'{root}/{topic}', callback, qos)
 
     def estimates(self) -> list[Estimate]:

@@ -197,9 +197,8 @@ def test_distortion_is_undone(model: str, distortion: list[float]) -> None:
     if model == 'equidistant':
         pixel = cv2.fisheye.distortPoints(point[None, :, :2], K, np.array(distortion))[0, 0]
     else:
-        pixel = cv2.projectPoints(point, np.zeros(3), np.zeros(3), K, np.array(distortion))[0][
-            0, 0
-        ]
+        still = np.zeros(3)
+        pixel = cv2.projectPoints(point, still, still, K, np.array(distortion))[0][0, 0]
     picture = np.zeros((240, 320, 3), np.uint8)
     cv2.circle(picture, tuple(np.round(pixel).astype(int).tolist()), 3, (255, 255, 255), -1)
     depth = np.where(picture[..., 0] > 0, np.float32(1.5), np.float32(0.5))
