@@ -141,7 +141,8 @@ class Record:
                 while not (stop and stop()):
                     if 0 < self.duration_s < time.monotonic() - begun:
                         break
-                    time.sleep(0.05)
+                    recorder.step()
+                    time.sleep(0.02)
             except KeyboardInterrupt:
                 pass
             finally:

@@ -5,6 +5,9 @@ Serialized messages are passed through as they are; rosbag2_py, which has no whe
 
 from __future__ import annotations
 
+import os
+import queue
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -136,7 +139,11 @@ class BagPlayer:
 
 
 class BagRecorder:
-    """Writes live topics into a bag as they come, until `close`."""
+    """Writes live topics into a bag, until `close`.
+
+    Messages are taken in by the thread that spins the node, and written by the one that calls
+    `step`: SQLite insists on the thread that opened the file.
+    """
 
     def __init__(
         self,
@@ -154,11 +161,20 @@ class BagRecorder:
         self._store = typestore()
         self._wanted = [node.resolve_topic_name(topic) for topic in topics]
         self._subscriptions: dict[str, Any] = {}
+        self._received: queue.SimpleQueue[tuple[Any, int, bytes]] = queue.SimpleQueue()
+        self._looked = 0.0
         self.count = 0
-        self._timer = node.create_timer(0.5, self.discover)
-        self.discover()
 
-    def discover(self) -> None:
+    def step(self) -> None:
+        """Write what came, and look for new topics twice a second; to be called often."""
+        if time.monotonic() - self._looked > 0.5:
+            self._looked = time.monotonic()
+            self._discover()
+        while not self._received.empty():
+            self._writer.write(*self._received.get())
+            self.count += 1
+
+    def _discover(self) -> None:
         """Subscribe to the wanted topics that have appeared; all topics if none is named."""
         for topic, kinds in self._node.get_topic_names_and_types():
             wanted = topic in self._wanted if self._wanted else True
@@ -167,9 +183,10 @@ class BagRecorder:
 
     def close(self) -> None:
         """Finish the bag; without it the bag cannot be read."""
-        self._node.destroy_timer(self._timer)
+        self._looked = time.monotonic()  # no new topics now
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
+        self.step()
         self._writer.close()
 
     def _subscribe(self, topic: str, type_name: str) -> None:
@@ -177,13 +194,11 @@ class BagRecorder:
             self._store.register(get_types_from_msg(_definition(type_name), type_name))
         connection = self._writer.add_connection(topic, type_name, typestore=self._store)
 
-        def write(raw: bytes) -> None:
-            stamp_ns = self._node.get_clock().now().nanoseconds
-            self._writer.write(connection, stamp_ns, raw)
-            self.count += 1
+        def take(raw: bytes) -> None:
+            self._received.put((connection, self._node.get_clock().now().nanoseconds, raw))
 
         self._subscriptions[topic] = self._node.create_subscription(
-            message_class(type_name), topic, write, self._qos(topic), raw=True
+            message_class(type_name), topic, take, self._qos(topic), raw=True
         )
 
     def _qos(self, topic: str) -> QoSProfile:
@@ -212,8 +227,5 @@ def _definition(type_name: str) -> str:
 
 
 def _shares() -> list[Path]:
-    import os
-    import sys
-
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
     return [Path(prefix) / 'share' for prefix in (*prefixes, sys.prefix) if prefix]
