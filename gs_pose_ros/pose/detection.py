@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
 from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
-from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation
+from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation, cut_out
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
@@ -27,6 +28,7 @@ class TemplateDetector:
     depth_proposals: DepthProposals = DepthProposals()
     color_proposals: ColorProposals = ColorProposals()
     segmentation: SupportPlaneSegmentation = SupportPlaneSegmentation()
+    retrieval: TemplateRetrieval = TemplateRetrieval(top_k=4)  # without depth only
     refiner: LMRefiner = LMRefiner()
     # A quick look at many proposals, before the best are refined.
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
@@ -54,7 +56,7 @@ class TemplateDetector:
             frame, foreground = frame.without_depth(), None
             for reference in references:
                 poses = self.color_proposals.propose(frame, reference, self.proposals)
-                found += self._verify(frame, foreground, reference, poses)
+                found += self._verify_colors(frame, reference, poses)
         return self._select(frame, foreground, found)
 
     def _verify(
@@ -81,6 +83,48 @@ class TemplateDetector:
         best = sorted(found, key=lambda f: -f.check.score)[: self.turned_over]
         found += map_threads(refined, [T for f in best for T in _half_turns(reference, f.T_cam_obj)])
         return [f for f in found if f.check.score >= 0.7 * self.min_score]
+
+    def _verify_colors(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        poses: Sequence[NDArray[np.float64]],
+    ) -> list[_Found]:
+        """Without depth: cut the object out where a template fits, then retrieve and refine.
+
+        A colour proposal knows the place well and the pose badly, and without a silhouette a plain
+        object fits into itself at any smaller size. So a mask first (GrabCut), then what GS-Pose
+        does with a mask.
+        """
+
+        def place(T: NDArray[np.float64]) -> _Found | None:
+            mask = cut_out(frame, reference, T)
+            if mask is None:
+                return None
+            detection = Detection.from_full_mask(reference.object_id, 0.5, mask)
+            hypotheses = [h.T_cam_obj for h in self.retrieval.initialize(frame, reference, detection)]
+            candidates = []
+            for start in (T, *hypotheses):
+                start = align_to_mask(frame, reference, start, mask)
+                refined = self.refiner.refine_masked(
+                    frame, reference, start, mask, self.refiner.coarse
+                )
+                check = self.refiner.verification.check(frame, reference, refined, mask)
+                score = check.score * min(1.0, check.silhouette / 0.9)
+                candidates.append(_Found(reference, refined, replace(check, score=score), mask))
+            return max(candidates, key=lambda c: c.check.score)
+
+        places: list[NDArray[np.float64]] = []
+        for T in poses:
+            if len(places) == self.refined:
+                break
+            pixel = frame.camera.project(T[:3, 3])
+            size = reference.diameter_m * frame.camera.fx / T[2, 3]
+            taken = (np.linalg.norm(frame.camera.project(p[:3, 3]) - pixel) for p in places)
+            if not any(distance < 0.25 * size for distance in taken):
+                places.append(T)
+        found = map_threads(place, places)
+        return [f for f in found if f is not None and f.check.score >= 0.7 * self.min_score]
 
     def _distinct(self, found: list[_Found]) -> list[_Found]:
         """Best first, without those that refinement has brought to the pose of a better one."""
@@ -114,13 +158,7 @@ class TemplateDetector:
                 continue
             if np.count_nonzero(visible & taken) > self.max_overlap * np.count_nonzero(visible):
                 continue
-            fine = self.refiner.refine_unmasked(
-                frame,
-                candidate.reference,
-                candidate.T_cam_obj,
-                foreground,
-                self.refiner.fine[:1],
-            )
+            fine = self._refined_finely(frame, foreground, candidate)
             check = self.refiner.verification.check(frame, candidate.reference, fine)
             if check.score < self.min_score:
                 continue
@@ -133,6 +171,15 @@ class TemplateDetector:
                 Detection.from_full_mask(object_id, check.score, visible, (fine,))
             )
         return sorted(detections, key=lambda d: -d.score)
+
+    def _refined_finely(
+        self, frame: RGBDFrame, foreground: NDArray[np.bool_] | None, candidate: _Found
+    ) -> NDArray[np.float64]:
+        levels = self.refiner.fine[:1]
+        reference, T = candidate.reference, candidate.T_cam_obj
+        if candidate.mask is not None:
+            return self.refiner.refine_masked(frame, reference, T, candidate.mask, levels)
+        return self.refiner.refine_unmasked(frame, reference, T, foreground, levels)
 
     def visible_mask(
         self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
@@ -156,6 +203,7 @@ class _Found:
     reference: ObjectReference
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
+    mask: NDArray[np.bool_] | None = None  # [H, W] where it was cut out of a colour image
 
 
 def _half_turns(

@@ -114,6 +114,17 @@ class LMRefiner:
         """The pose after the given levels, when only the foreground [H, W] is known, if that."""
         return self._run(frame, reference, T_cam_obj, None, levels, foreground)[0]
 
+    def refine_masked(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_],
+        levels: Sequence[PyramidLevel],
+    ) -> NDArray[np.float64]:
+        """The pose after the given levels, with the visible object's mask [H, W]."""
+        return self._run(frame, reference, T_cam_obj, mask, levels)[0]
+
     def _estimate(
         self,
         frame: RGBDFrame,

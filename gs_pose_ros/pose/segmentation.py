@@ -1,4 +1,4 @@
-"""Class-agnostic foreground of a depth image: what stands on the dominant plane."""
+"""Figure and ground without weights: what stands on the support plane; what has one's colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.frame import RGBDFrame, warp_window
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.rendering.level_of_detail import for_resolution
+from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,55 @@ class SupportPlaneSegmentation:
             normal = np.linalg.svd(p[near] - middle, full_matrices=False)[2][2]
             plane = np.append(normal, -normal @ middle)
         return plane if plane[3] > 0 else -plane
+
+
+def cut_out(
+    frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64], size: int = 72
+) -> NDArray[np.bool_] | None:
+    """Mask [H, W] of the object near a rough pose, by GrabCut (Rother et al. 2004), or None.
+
+    The rendered silhouette says where the object probably is, a wide ring around it where not.
+    """
+    padding = 2.0
+    window = ObjectWindow.around(frame, reference, T_cam_obj, None, padding, size)
+    if window is None:
+        return None
+    arrays = GaussianArrays.of(
+        for_resolution(reference.gaussians, padding * reference.diameter_m, size)
+    )
+    solid = (composite(project(arrays, window.camera, T_cam_obj), window.camera)[:, 4] > 0.5) * 1
+    solid = solid.astype(np.uint8)
+    square = np.ones((3, 3), np.uint8)
+    reach = max(2, size // 12)
+    labels = np.full(solid.shape, cv2.GC_BGD, np.uint8)
+    labels[cv2.dilate(solid, square, iterations=reach) > 0] = cv2.GC_PR_BGD
+    labels[solid > 0] = cv2.GC_PR_FGD
+    labels[np.isnan(window.color[..., 0])] = cv2.GC_BGD
+    probable = labels == cv2.GC_PR_FGD
+    if np.count_nonzero(probable) < 20 or not (labels == cv2.GC_BGD).any():
+        return None
+    bgr = (np.nan_to_num(window.color[..., ::-1]) * 255).astype(np.uint8)
+    cv2.grabCut(
+        np.ascontiguousarray(bgr), labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3,
+        cv2.GC_INIT_WITH_MASK,
+    )  # fmt: skip
+    figure = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(figure)
+    if count < 2:
+        return None
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    if stats[largest, cv2.CC_STAT_AREA] < 0.3 * np.count_nonzero(solid):
+        return None
+    mask = _to_frame((parts == largest).astype(np.float32), window.camera, frame.camera)
+    return mask if mask.any() else None
+
+
+def _to_frame(
+    picture: NDArray[np.float32], window: Camera, camera: Camera
+) -> NDArray[np.bool_]:
+    """A window's picture [S, S] back in the image it was cropped from."""
+    factor = window.fx / camera.fx
+    # The inverse of Camera.crop: outline of the image in the window's pixels.
+    left = (window.cx + 0.5) - (camera.cx + 0.5) * factor - 0.5
+    top = (window.cy + 0.5) - (camera.cy + 0.5) * factor - 0.5
+    return warp_window(picture, camera, left, top, 1 / factor) > 0.5
