@@ -142,7 +142,7 @@ class Demo:
     """Folder for the object database, logs, picture, figures and report."""
     data: Path = DATA
     """The demo's pictures, bag and truth."""
-    rate: float = 0.3
+    rate: float = 0.2
     """Speed of the replay: 1.0 is the 10 frames a second of the recording."""
     fresh: bool = False
     """Register all objects again, also those that have not changed."""
