@@ -57,8 +57,11 @@ def test_command_line_of_a_node() -> None:
 def test_transport_profile_is_in_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE'):
         monkeypatch.delenv(name, raising=False)
-    for path in transport_environment().values():
-        assert '<segment_size>' in Path(path).read_text()
+    monkeypatch.setenv('ROS_DISTRO', 'humble')
+    assert len(transport_environment()) == 2
+    monkeypatch.setenv('ROS_DISTRO', 'kilted')
+    (path,) = transport_environment().values()
+    assert '<segment_size>' in Path(path).read_text()
     monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', '/mine.xml')
     assert transport_environment()['FASTDDS_DEFAULT_PROFILES_FILE'] == '/mine.xml'
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ def color_of(k: int) -> np.ndarray:
 
 
 @pytest.fixture(params=['mcap', 'sqlite3'])
-def bag(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def bag(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Six pictures at 20 Hz with depth and the object's frame; one depth image is missing."""
     plugin = StoragePlugin.MCAP if request.param == 'mcap' else StoragePlugin.SQLITE3
     path = tmp_path / f'bag_{request.param}'
@@ -111,7 +110,7 @@ def bag(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
             for topic, msg in messages.items():
                 kind = topics[topic].msgtype
                 writer.write(topics[topic], stamp, STORE.serialize_cdr(msg, kind))
-    yield path
+    return path
 
 
 def test_frames_are_read_without_ros(bag: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -236,3 +237,6 @@ def run(make_node: Callable[[], Stage[Any]], args: Sequence[str] | None = None) 
             node.stop()
             node.destroy_node()
         rclpy.try_shutdown()
+        # The last garbage collection would walk through all of torch and numba, for seconds on a
+        # busy machine, and launch kills what takes longer than five.
+        gc.freeze()

@@ -31,5 +31,7 @@ def transport_environment() -> dict[str, str]:
     With its 512 KB by default, 97 % of best-effort VGA frames are lost (ros2/rmw_fastrtps#739).
     """
     profile = str(share_folder() / 'config' / 'fastdds_large_images.xml')
-    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # new, Humble
+    names = ['FASTDDS_DEFAULT_PROFILES_FILE']
+    if os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy'):
+        names.append('FASTRTPS_DEFAULT_PROFILES_FILE')  # later ones warn that it is deprecated
     return {name: os.environ.get(name, profile) for name in names}
