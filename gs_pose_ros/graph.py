@@ -24,8 +24,8 @@ class GraphArguments:
     """What can be chosen at start; the camera topics are those of a RealSense by default."""
 
     namespace: str = 'gs_pose'  # of all nodes
-    color_topic: str = '/camera/camera/color/image_raw'
-    camera_info_topic: str = '/camera/camera/color/camera_info'
+    color_topic: str = '/camera/camera/color/image_raw'  # sensor_msgs/Image
+    camera_info_topic: str = '/camera/camera/color/camera_info'  # of the colour image
     depth_topic: str = '/camera/camera/aligned_depth_to_color/image_raw'  # registered to colour
     use_depth: bool = True  # false: colour alone
     color_transport: str = 'raw'  # raw or compressed
@@ -37,7 +37,7 @@ class GraphArguments:
     detect: bool = True  # start detector and pose_initializer; else others send initial poses
     params_file: str = ''  # yaml with more parameters; empty: config/gs_pose.yaml
     use_sim_time: bool = False  # take the time from /clock
-    log_level: str = 'info'
+    log_level: str = 'info'  # debug, info, warn, error or fatal
 
 
 @dataclass(frozen=True)
