@@ -114,8 +114,8 @@ class DetectorNode(Stage[DetectorSettings]):
             return {}
         return {
             'resting': self._resting,
-            'joined': str(self._input.joined),
             'skipped': str(self._worker.replaced),
+            **self._input.facts(),
         }
 
     def _detect(self, images: ImageSet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -40,7 +41,9 @@ class InputSettings:
     rectified: bool = setting(
         False, 'Images are image_rect: use P of camera_info. Otherwise K, and D is undone.'
     )
-    sync_queue: int = setting(10, 'Messages of each topic that wait for the others.', 2, 1000)
+    sync_queue: int = setting(
+        15, 'Messages of each topic that wait to be taken in and joined.', 2, 1000
+    )
 
 
 class ImageSet(NamedTuple):
@@ -97,6 +100,7 @@ class FrameInput:
         self._recent = [0, 0]  # colour images, camera infos since the last `problem()`
         self.header: Header | None = None  # of the newest colour image
         self.joined = 0
+        self._ages_ms: deque[float] = deque(maxlen=100)
         for index, filter_ in enumerate(self._inputs):  # before the synchronizer's own callback
             filter_.registerCallback(self._seen, index)
         self._sync = TimeSynchronizer(self._inputs, settings.sync_queue)
@@ -106,6 +110,18 @@ class FrameInput:
         """End the subscriptions."""
         for filter_ in self._inputs:
             self._node.destroy_subscription(filter_.sub)
+
+    def facts(self) -> dict[str, str]:
+        """For the diagnostics: sets so far, and how old the last ones were when they joined.
+
+        The age is by the node's clock: the time from the shutter to here if the camera's clock
+        is the same.
+        """
+        out = {'joined': str(self.joined)}
+        ages = sorted(self._ages_ms)
+        if ages:
+            out['age_ms_p50'] = f'{ages[len(ages) // 2]:.1f}'
+        return out
 
     def problem(self) -> tuple[int, str]:
         """Why no images come or join: an ObjectPoseArray status and a reason, or OK and ''.
@@ -155,7 +171,7 @@ class FrameInput:
             topic = topic if transport == 'raw' else f'{topic}/{transport}'
         reliable = settings.image_reliability == 'reliable'
         qos = QoSProfile(
-            depth=5,
+            depth=settings.sync_queue,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
         return Subscriber(
@@ -189,4 +205,6 @@ class FrameInput:
         self._waiting = dict.fromkeys(self._waiting, 0)
         self._last_set = time.monotonic()
         self.joined += 1
+        age_ns = self._node.get_clock().now().nanoseconds - stamp_to_ns(color.header.stamp)
+        self._ages_ms.append(age_ns / 1e6)
         self._on_images(ImageSet(color, info, depth))

@@ -164,7 +164,7 @@ class RefinerNode(Stage[RefinerSettings]):
         """What is followed."""
         if not self.active:
             return {}
-        return {'tracks': str(len(self._tracks)), 'joined': str(self._input.joined)}
+        return {'tracks': str(len(self._tracks)), **self._input.facts()}
 
     # ---- inputs: remember, and wake the worker ----
 

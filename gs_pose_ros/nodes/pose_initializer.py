@@ -92,6 +92,10 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             self.destroy_lifecycle_publisher(self._out)
             del self._objects, self._out
 
+    def facts(self) -> dict[str, str]:
+        """What comes in."""
+        return self._input.facts() if self.active else {}
+
     def check(self) -> None:
         """Say what is missing."""
         self.fault('input', self._input.problem()[1])

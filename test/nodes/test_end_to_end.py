@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +93,7 @@ def reference() -> ObjectReference:
 
 
 @pytest.fixture
-def line(world: World, reference: ObjectReference, tmp_path: Path) -> Iterator[list]:
+def line(world: World, reference: ObjectReference, tmp_path: Path) -> list:
     """The four nodes; the poses that come out."""
     database = ObjectDatabase(tmp_path / 'objects')
     database.root.mkdir()
@@ -104,7 +103,7 @@ def line(world: World, reference: ObjectReference, tmp_path: Path) -> Iterator[l
     for make in (DetectorNode, PoseInitializerNode, RefinerNode):
         stage = world.add(make)
         world.until(lambda stage=stage: stage._objects.references, 'the object')
-    yield poses
+    return poses
 
 
 def errors(T: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
