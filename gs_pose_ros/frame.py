@@ -74,13 +74,15 @@ def warp_window(
     factor: float,
     nearest: bool = False,
 ) -> NDArray[np.float32]:
-    """Resample the window of `Camera.crop` from an image [H, W] or [H, W, C] float32; 0 outside."""
+    """The window of `Camera.crop` from an image [H, W] or [H, W, C] float32; 0 outside."""
     # A destination pixel x has its centre at source (x + 0.5) / factor + left.
     M = np.array([[1 / factor, 0, 0.5 / factor + left], [0, 1 / factor, 0.5 / factor + top]])
     size = (camera.width, camera.height)
     if nearest:
-        return cv2.warpAffine(image, M, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(image, M, size, flags=flags), np.float32)
     if factor < 0.75:  # linear sampling would skip source pixels: blur to the new pixel size first
         sigma = 0.5 * np.sqrt(1 / factor**2 - 1)
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
-    return cv2.warpAffine(image, M, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(image, M, size, flags=flags), np.float32)

@@ -31,7 +31,12 @@ class Gaussians:
 
     def __post_init__(self) -> None:
         n = self.means.shape[0]
-        expected = {'means': (n, 3), 'quats': (n, 4), 'log_scales': (n, 3), 'logit_opacities': (n,)}
+        expected: dict[str, tuple[int, ...]] = {
+            'means': (n, 3),
+            'quats': (n, 4),
+            'log_scales': (n, 3),
+            'logit_opacities': (n,),
+        }
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f'{name} must be {shape}, got {tuple(getattr(self, name).shape)}')

@@ -30,14 +30,14 @@ class FittingView:
 
 @dataclass(frozen=True)
 class GaussianFitting:
-    """Settings of the optimisation; learning rates as in 3DGS, positions scaled by the diameter."""
+    """Settings of the optimisation; rates as in 3DGS, those of positions in diameters."""
 
     iterations: int = 1500
     max_gaussians: int = 12_000
     densify_from: int = 200
     densify_until: int = 900
     densify_every: int = 100
-    # Share of the Gaussians with the largest positional gradient that is split or cloned each time.
+    # Share of the Gaussians, those with the largest gradients, that is split or cloned each time.
     densify_share: float = 0.08
     prune_opacity: float = 0.03
     lr_means: float = 4e-4  # in diameters, falls to 1 % of it
@@ -158,6 +158,8 @@ class _Optimizer:
         moments = {}
         for k, v in self._values.items():
             state = self._adam.state[v]
+            if not state:  # not one step yet: the fit was cancelled before it began
+                continue
             n = len(added[k])
             m, s = (
                 torch.cat([state[name][keep], state[name].new_zeros(n, *v.shape[1:])])

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.spatial.distance import pdist
 
 from gs_pose_ros.errors import GsPoseError
@@ -206,7 +206,9 @@ def _surface(
         inside = ((points >= low) & (points <= high)).all(1)
         points, colors = points[inside], colors[inside]
     if len(points) < 50:
-        raise GsPoseError(f'{object_id}: {len(points)} surface points are left; check box and poses')
+        raise GsPoseError(
+            f'{object_id}: {len(points)} surface points are left; check box and poses'
+        )
     return points, colors, spacing
 
 
@@ -234,7 +236,10 @@ def _thinned(
     low, high = np.percentile(points, [0.5, 99.5], axis=0)
     spacing = float(np.linalg.norm(high - low)) / settings.points_across
     _, voxel, count = np.unique(
-        np.floor(points / spacing).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+        np.floor(points / spacing).astype(np.int64),
+        axis=0,
+        return_inverse=True,
+        return_counts=True,
     )
     voxel = voxel.ravel()
 
@@ -248,7 +253,7 @@ def _thinned(
 
 
 def _outlier_free(points: NDArray[np.float64], spacing: float) -> NDArray[np.bool_]:
-    distance, _ = cKDTree(points).query(points, k=min(7, len(points)))
+    distance, _ = KDTree(points).query(points, k=min(7, len(points)))
     return distance[:, -1] < 4 * spacing
 
 
@@ -268,7 +273,10 @@ def _visual_hull(
     # Two passes: the first finds the object in the box, the second resolves it.
     for cells in (48, settings.points_across):
         spacing = float((high - low).max()) / cells
-        axes = [np.arange(a - spacing, b + 2 * spacing, spacing) for a, b in zip(low, high, strict=True)]
+        axes = [
+            np.arange(a - spacing, b + 2 * spacing, spacing)
+            for a, b in zip(low, high, strict=True)
+        ]
         grid = np.stack(np.meshgrid(*axes, indexing='ij'), -1)
         inside = _inside_masks(grid.reshape(-1, 3), views).reshape(grid.shape[:3])
         if not inside.any():
@@ -302,7 +310,7 @@ def _box_from_masks(views: Sequence[_View]) -> tuple[NDArray[np.float64], NDArra
     if np.median(z) <= 0:
         raise GsPoseError('the views look away from the object: is T_cam_obj inverted?')
     half = 0.75 * float(np.max(np.array(rays) * z))
-    return center - half, center + half
+    return np.asarray(center - half, np.float64), np.asarray(center + half, np.float64)
 
 
 def _inside_masks(

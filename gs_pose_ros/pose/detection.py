@@ -81,7 +81,9 @@ class TemplateDetector:
         found = map_threads(refined, [f.T_cam_obj for f in rough])
         # What looks much the same turned over by half a turn is told apart by rendering both.
         best = sorted(found, key=lambda f: -f.check.score)[: self.turned_over]
-        found += map_threads(refined, [T for f in best for T in _half_turns(reference, f.T_cam_obj)])
+        found += map_threads(
+            refined, [T for f in best for T in _half_turns(reference, f.T_cam_obj)]
+        )
         return [f for f in found if f.check.score >= 0.7 * self.min_score]
 
     def _verify_colors(
@@ -102,7 +104,9 @@ class TemplateDetector:
             if mask is None:
                 return None
             detection = Detection.from_full_mask(reference.object_id, 0.5, mask)
-            hypotheses = [h.T_cam_obj for h in self.retrieval.initialize(frame, reference, detection)]
+            hypotheses = [
+                h.T_cam_obj for h in self.retrieval.initialize(frame, reference, detection)
+            ]
             candidates = []
             for start in (T, *hypotheses):
                 start = align_to_mask(frame, reference, start, mask)
@@ -153,7 +157,7 @@ class TemplateDetector:
             object_id = candidate.reference.object_id
             if counts.get(object_id, 0) == self.max_instances:
                 continue
-            silhouette, visible = self.visible_mask(frame, candidate.reference, candidate.T_cam_obj)
+            visible = self.visible_mask(frame, candidate.reference, candidate.T_cam_obj)
             if not visible.any():
                 continue
             if np.count_nonzero(visible & taken) > self.max_overlap * np.count_nonzero(visible):
@@ -162,14 +166,12 @@ class TemplateDetector:
             check = self.refiner.verification.check(frame, candidate.reference, fine)
             if check.score < self.min_score:
                 continue
-            silhouette, visible = self.visible_mask(frame, candidate.reference, fine)
+            visible = self.visible_mask(frame, candidate.reference, fine)
             if not visible.any():
                 continue
             taken |= visible
             counts[object_id] = counts.get(object_id, 0) + 1
-            detections.append(
-                Detection.from_full_mask(object_id, check.score, visible, (fine,))
-            )
+            detections.append(Detection.from_full_mask(object_id, check.score, visible, (fine,)))
         return sorted(detections, key=lambda d: -d.score)
 
     def _refined_finely(
@@ -183,19 +185,18 @@ class TemplateDetector:
 
     def visible_mask(
         self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Silhouette [H, W] of the rendering, and the part of it that nothing hides."""
+    ) -> NDArray[np.bool_]:
+        """The part [H, W] of the rendered silhouette that nothing hides."""
         image = composite(
             project(GaussianArrays.of(reference.gaussians), frame.camera, T_cam_obj), frame.camera
         )
-        silhouette = image[:, 4] > 0.5
-        visible = silhouette.copy()
+        visible = image[:, 4] > 0.5
         if frame.depth is not None:
             v = self.refiner.verification
             z = image[:, 3] / np.maximum(image[:, 4], 1e-6)
             tolerance = v.depth_tolerance * reference.diameter_m + v.depth_noise_per_m2 * z**2
             visible &= (frame.depth == 0) | (np.abs(frame.depth - z) < tolerance)
-        return silhouette, visible
+        return visible
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from gs_pose_ros.rendering import render
 
 @dataclass(frozen=True)
 class GSRefiner:
-    """The `paper` preset: AdamW on a quaternion and a translation of the object, at most 400 steps.
+    """The `paper` preset: AdamW on quaternion and translation of the object, at most 400 steps.
 
-    Uses colour and the mask only, as the paper does. The target is the image times the mask; without
-    a mask the whole window is compared, which clutter spoils. The paper moves the means of the
-    Gaussians; we move the camera by the same motion, which turns covariances and colours as well.
+    Uses colour and the mask only, as the paper does. The target is the image times the mask;
+    without a mask the whole window is compared, which clutter spoils. The paper moves the means
+    of the Gaussians; we move the camera by the same motion, which turns covariances and colours.
     """
 
     crop_size: int = 224
@@ -58,9 +58,7 @@ class GSRefiner:
             if not mask.any():
                 return _lost(frame, T, 'the mask is empty')
             T = align_to_mask(frame.without_depth(), reference, T, mask)
-        window = ObjectWindow.around(
-            frame, reference, T, mask, self.crop_padding, self.crop_size
-        )
+        window = ObjectWindow.around(frame, reference, T, mask, self.crop_padding, self.crop_size)
         if window is None:
             return _lost(frame, T, 'the object is not in view')
         T, steps = self._optimize(reference, window, T)
@@ -86,7 +84,7 @@ class GSRefiner:
         gaussians: Gaussians = reference.gaussians.detached()
         losses: list[float] = []
         best = (math.inf, T_init)
-        for step in range(1, self.max_steps + 1):
+        for _ in range(self.max_steps):
             # Lines 10-11, P = P_init T; the object turns about its centre.
             T = P_init @ object_motion(q, t * reference.diameter_m, center)
             color = render(gaussians, window.camera, T).color
@@ -101,7 +99,7 @@ class GSRefiner:
             recent = np.abs(np.diff(losses[-self.patience - 1 :]))
             if len(recent) == self.patience and recent.mean() < self.tolerance:
                 break
-        return best[1], step
+        return best[1], len(losses)
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, then cosine to zero."""

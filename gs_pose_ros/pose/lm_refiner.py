@@ -24,7 +24,6 @@ from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
-
 Hessian: TypeAlias = 'NDArray[np.float64] | None'
 
 
@@ -48,7 +47,7 @@ class LMRefiner:
 
     crop_padding: float = 1.3  # side of the crop in diameters at the object's distance
     silhouette_sigma: float = 0.25
-    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, as stereo and structured light have.
+    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
     depth_noise_m: float = 0.001
     depth_noise_per_m2: float = 0.002
     robust_cut: float = 4.0  # Tukey's limit in sigmas
@@ -142,7 +141,7 @@ class LMRefiner:
             T_cam_obj=T,
             score=check.score,
             status=success,
-            covariance=np.linalg.pinv(hessian, hermitian=True),
+            covariance=np.asarray(np.linalg.pinv(hessian, hermitian=True), np.float64),
             iterations=iterations,
             stamp_ns=frame.stamp_ns,
         )
@@ -188,6 +187,7 @@ class LMRefiner:
         sigma_depth = level.depth_sigma * reference.diameter_m
         gain = np.array([1.0, 1, 1, 0, 0, 0])
         damping = 1e-3
+        i = 0
         system = self._system(arrays, window, T, center_obj, sigma_depth, level, gain)
         for i in range(1, level.iterations + 1):
             if system.support == 0:
@@ -248,7 +248,9 @@ class LMRefiner:
             np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center,
             gain,
-            np.array([level.color_sigma, float(np.hypot(sigma_depth, noise)), self.silhouette_sigma]),
+            np.array(
+                [level.color_sigma, float(np.hypot(sigma_depth, noise)), self.silhouette_sigma]
+            ),
             self.robust_cut,
             H,
             b,
@@ -273,7 +275,7 @@ def align_to_mask(
     T_cam_obj: NDArray[np.float64],
     mask: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Shift T so that the rendered surface covers the mask [H, W] (GS2Pose's z correction, and xy).
+    """Shift T so that the rendered surface covers the mask [H, W] (GS2Pose's z correction).
 
     The centroid of the visible surface is moved onto that of the masked pixels: with depth in
     space, without it in the image, the distance following the square root of the areas (GS-Pose,
@@ -308,7 +310,7 @@ def align_to_mask(
 def move_about(
     T: NDArray[np.float64], center: NDArray[np.float64], xi: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Turn T by the rotation of xi about `center` [3] (camera frame) and shift by its translation."""
+    """Turn T by the rotation of xi about `center` [3] (camera frame), shift by its translation."""
     R = se3.exp(np.concatenate([np.zeros(3), xi[3:]]))[:3, :3]
     out = np.eye(4)
     out[:3, :3] = R @ T[:3, :3]
@@ -320,7 +322,7 @@ _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
 
 
 @numba.njit(**_kernel)
-def _fit_gain(image, color, depth, depth_cut, previous):  # noqa: ANN001, ANN202
+def _fit_gain(image, color, depth, depth_cut, previous):
     """Gain and offset per channel from rendering to image, over pixels that agree in depth.
 
     Robust by one reweighting from the previous gain; pulled towards (1, 0), because an object of
@@ -360,7 +362,7 @@ def _fit_gain(image, color, depth, depth_cut, previous):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _tukey(r, cut):  # noqa: ANN001, ANN202
+def _tukey(r, cut):
     """Weight and cost of a residual r in sigmas."""
     if abs(r) >= cut:
         return 0.0, cut * cut / 6
@@ -369,7 +371,7 @@ def _tukey(r, cut):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _add(H, b, J, r, w):  # noqa: ANN001, ANN202
+def _add(H, b, J, r, w):
     for i in range(6):
         wj = w * J[i]
         b[i] += wj * r
@@ -378,8 +380,8 @@ def _add(H, b, J, r, w):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _normal_equations(  # noqa: ANN202
-    image, color, depth, mask, K, center, gain, sigmas, cut, H, b  # noqa: ANN001
+def _normal_equations(
+    image, color, depth, mask, K, center, gain, sigmas, cut, H, b
 ):  # fmt: skip
     """Fill H [6, 6] and b [6]; return (cost per pixel, number of pixels that constrain the pose).
 
@@ -412,7 +414,7 @@ def _normal_equations(  # noqa: ANN202
             error = (z - observed) / sigma_depth
             occluded = observed > 0 and error > cut
             if occluded:
-                continue  # something stands in front: no residual of this pixel concerns the object
+                continue  # something stands in front: this pixel says nothing of the object
             pixels += 1
             constrains = False
             inner = (
@@ -444,8 +446,14 @@ def _normal_equations(  # noqa: ANN202
                 if observed > 0:
                     w, c = _tukey(error, cut)
                     cost += c
-                    zu = 0.5 * (image[y, 3, x + 1] / image[y, 4, x + 1] - image[y, 3, x - 1] / image[y, 4, x - 1])
-                    zv = 0.5 * (image[y + 1, 3, x] / image[y + 1, 4, x] - image[y - 1, 3, x] / image[y - 1, 4, x])
+                    zu = 0.5 * (
+                        image[y, 3, x + 1] / image[y, 4, x + 1]
+                        - image[y, 3, x - 1] / image[y, 4, x - 1]
+                    )
+                    zv = 0.5 * (
+                        image[y + 1, 3, x] / image[y + 1, 4, x]
+                        - image[y - 1, 3, x] / image[y - 1, 4, x]
+                    )
                     # A jump of the depth inside the object has no useful slope.
                     if w > 0 and zu * zu + zv * zv < (8 * z / fx) ** 2:
                         for i in range(6):
@@ -464,8 +472,22 @@ def _normal_equations(  # noqa: ANN202
                     r = (g * value + gain[3 + channel] - seen) / sigma_color
                     w, c = _tukey(r, cut)
                     cost += c
-                    cu = 0.5 * g * (image[y, channel, x + 1] / image[y, 4, x + 1] - image[y, channel, x - 1] / image[y, 4, x - 1])
-                    cv = 0.5 * g * (image[y + 1, channel, x] / image[y + 1, 4, x] - image[y - 1, channel, x] / image[y - 1, 4, x])
+                    cu = (
+                        0.5
+                        * g
+                        * (
+                            image[y, channel, x + 1] / image[y, 4, x + 1]
+                            - image[y, channel, x - 1] / image[y, 4, x - 1]
+                        )
+                    )
+                    cv = (
+                        0.5
+                        * g
+                        * (
+                            image[y + 1, channel, x] / image[y + 1, 4, x]
+                            - image[y - 1, channel, x] / image[y - 1, 4, x]
+                        )
+                    )
                     for i in range(6):
                         J[i] = -(cu * du[i] + cv * dv[i]) / sigma_color
                     _add(H, b, J, r, w)

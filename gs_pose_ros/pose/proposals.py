@@ -96,11 +96,12 @@ class ColorProposals:
         self, color: NDArray[np.float32], cell: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         s = self.templates
-        blurred = cv2.GaussianBlur(color, (0, 0), 0.4 * cell)
+        blurred = np.asarray(cv2.GaussianBlur(color, (0, 0), 0.4 * cell), np.float32)
         planes = np.concatenate(
             [
                 color_features(blurred) * np.float32(s.color_weight),
-                gradient_features(blurred, max(1, round(cell / 2))) * np.float32(s.gradient_weight),
+                gradient_features(blurred, max(1, round(cell / 2)))
+                * np.float32(s.gradient_weight),
             ],
             -1,
         )
@@ -136,7 +137,8 @@ class DepthMaps:
         smooth = cv2.GaussianBlur(np.nan_to_num(depth), (0, 0), 1.5)
         smooth /= np.maximum(cv2.GaussianBlur(known, (0, 0), 1.5), 1e-3)
         normals = surface_normals(frame.camera.point_map(np.where(known > 0, smooth, np.nan)), 3)
-        color = color_features(cv2.GaussianBlur(frame.color, (0, 0), 2.0))
+        blurred = np.asarray(cv2.GaussianBlur(frame.color, (0, 0), 2.0), np.float32)
+        color = color_features(blurred)
         points = frame.camera.point_map(depth)
         return cls(frame.camera.fx, depth, points, normals, color, foreground)
 

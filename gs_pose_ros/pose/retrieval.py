@@ -201,7 +201,10 @@ def _describe(
     blurred = cv2.GaussianBlur(masked, (0, 0), sigma) / np.maximum(soft, 1e-3)[..., None]
     # Brightness relative to the object's mean: the light's strength is unknown.
     mean = float(color[mask].mean())
-    planes = [soft[..., None] * s.shape_weight, color_features(blurred * (0.4 / max(mean, 0.02)))]
+    planes = [
+        soft[..., None] * s.shape_weight,
+        color_features(np.asarray(blurred * (0.4 / max(mean, 0.02)), np.float32)),
+    ]
     if depth is not None:
         window = depth[y0:y1, x0:x1]
         known = mask[y0:y1, x0:x1] & (window > 0)

@@ -96,7 +96,7 @@ def cut_out(
         return None
     bgr = (np.nan_to_num(window.color[..., ::-1]) * 255).astype(np.uint8)
     cv2.grabCut(
-        np.ascontiguousarray(bgr), labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3,
+        np.ascontiguousarray(bgr), labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 3,
         cv2.GC_INIT_WITH_MASK,
     )  # fmt: skip
     figure = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
@@ -110,9 +110,7 @@ def cut_out(
     return mask if mask.any() else None
 
 
-def _to_frame(
-    picture: NDArray[np.float32], window: Camera, camera: Camera
-) -> NDArray[np.bool_]:
+def _to_frame(picture: NDArray[np.float32], window: Camera, camera: Camera) -> NDArray[np.bool_]:
     """A window's picture [S, S] back in the image it was cropped from."""
     factor = window.fx / camera.fx
     # The inverse of Camera.crop: outline of the image in the window's pixels.

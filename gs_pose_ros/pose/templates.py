@@ -1,8 +1,8 @@
 """Templates of an object rendered from its splat, and the features they are compared by.
 
 A feature vector is made so that a dot product is a similarity: unit normals as they are, scalars
-(depth, chroma, brightness) as (cos, sin) of themselves, whose product is cos(difference). Comparing
-thousands of places with thousands of templates is then one matrix product.
+(depth, chroma, brightness) as (cos, sin) of themselves, whose product is cos(difference).
+Comparing thousands of places with thousands of templates is then one matrix product.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ class TemplateBank:
     """Templates with their in-plane rotations, anchored at a point of the visible surface."""
 
     R_cam_obj: NDArray[np.float64]  # [M, 3, 3]
-    # Box centre relative to the anchor, diameters, camera axes; the anchor is the template's middle
+    # Box centre from the anchor, diameters, camera axes; the anchor is the template's middle
     center_from_anchor: NDArray[np.float64]  # [M, 3]
-    features: NDArray[np.float32]  # [M, cells * cells * channels], divided by the cells on the mask
+    features: NDArray[
+        np.float32
+    ]  # [M, cells * cells * channels], divided by the cells on the mask
     coverage: NDArray[np.float32]  # [M] share of the cells on the mask
 
 
@@ -116,7 +118,7 @@ def _waves(values: NDArray[np.float32], period: float) -> list[NDArray[np.float3
 
 
 def color_features(color: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features [..., 6] of colours [..., 3]: chroma, which light changes little, and brightness."""
+    """Features [..., 6] of colours [..., 3]: chroma, which light spares, and brightness."""
     # The offset fades the chroma of dark surfaces, which is mostly noise and reflected light.
     total = color.sum(-1) + np.float32(_CHROMA_OFFSET)
     r = (color[..., 0] + np.float32(_CHROMA_OFFSET / 3)) / total
@@ -137,7 +139,8 @@ def gradient_features(color: NDArray[np.float32], step: int) -> NDArray[np.float
     gy[step:-step] = gray[2 * step :] - gray[: -2 * step]
     squared = gx * gx + gy * gy
     scale = 1 / (squared + np.sqrt(squared) * np.float32(0.05) + np.float32(1e-8))
-    return np.stack([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], -1)
+    planes = [(gx * gx - gy * gy) * scale, 2 * gx * gy * scale]
+    return np.stack(planes, -1).astype(np.float32)
 
 
 def depth_features(

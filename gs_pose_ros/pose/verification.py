@@ -49,7 +49,7 @@ class Verification:
         T_cam_obj: NDArray[np.float64],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseCheck:
-        """Compare a rendering at T_cam_obj with the frame (and a visible mask [H, W], if given)."""
+        """Compare a rendering at T_cam_obj with the frame, and a visible mask [H, W] if given."""
         window = ObjectWindow.around(
             frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size
         )
@@ -84,8 +84,10 @@ class Verification:
         compared = shown & ~behind
         if np.count_nonzero(compared) < self.min_pixels:
             return self._rejected('the depth lies behind the object everywhere', visible)
-        rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, 1e-6)[..., None]
-        color, structure = self._colors(rendered[compared], window.color[compared])
+        rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, np.float32(1e-6))[..., None]
+        color, structure = self._colors(
+            rendered[compared].astype(np.float32), window.color[compared]
+        )
         outline = self._outline(solid, hidden, window)
         silhouette = 1.0
         if mask is not None:
@@ -96,7 +98,8 @@ class Verification:
         reason = ''
         if score < self.min_score:
             reason = (
-                f'score {score:.2f} < {self.min_score:.2f}: visible {visible:.2f}, depth {depth:.2f}, '
+                f'score {score:.2f} < {self.min_score:.2f}: '
+                f'visible {visible:.2f}, depth {depth:.2f}, '
                 f'colour {color:.2f}, structure {structure:.2f}, outline {outline:.2f}'
             )
         return PoseCheck(score, reason, visible, depth, color, structure, outline, silhouette)
@@ -113,7 +116,7 @@ class Verification:
         free gain a channel would turn any plain object into any other.
         """
         weight = np.ones(len(rendered))
-        gain = np.ones(3)
+        gain, squared = np.ones(3), np.zeros(len(rendered))
         for _ in range(3):
             w = weight[:, None]
             common = np.sum(w * rendered * observed) / max(np.sum(w * rendered**2), 1e-9)
@@ -136,7 +139,7 @@ class Verification:
     def _outline(
         self, solid: NDArray[np.bool_], hidden: NDArray[np.bool_], window: ObjectWindow
     ) -> float:
-        """Share of the outline within 2 px of an edge of colour or depth; hidden parts left out."""
+        """Share of the outline within 2 px of an edge of the image; hidden parts left out."""
         square = np.ones((3, 3), np.uint8)
         shape = solid.astype(np.uint8)
         outline = solid & (cv2.erode(shape, square) == 0)
@@ -147,6 +150,7 @@ class Verification:
         gray = (np.nan_to_num(window.color) * 255).astype(np.uint8)
         edges = np.zeros(solid.shape, np.uint8)
         for channel in range(3):
-            edges |= cv2.Canny(np.ascontiguousarray(gray[..., channel]), 20, 50)
+            found = np.asarray(cv2.Canny(np.ascontiguousarray(gray[..., channel]), 20, 50))
+            edges = np.maximum(edges, found)
         near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
         return np.count_nonzero(near & outline) / np.count_nonzero(outline)

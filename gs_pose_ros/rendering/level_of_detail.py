@@ -58,7 +58,8 @@ def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
     )
 
 
-_cache: WeakKeyDictionary[Gaussians, dict[float, Gaussians]] = WeakKeyDictionary()
+# None stands for the Gaussians themselves: a value that held its key would keep it for ever.
+_cache: WeakKeyDictionary[Gaussians, dict[float, Gaussians | None]] = WeakKeyDictionary()
 
 
 def for_resolution(gaussians: Gaussians, extent_m: float, pixels: int) -> Gaussians:
@@ -70,5 +71,6 @@ def for_resolution(gaussians: Gaussians, extent_m: float, pixels: int) -> Gaussi
     levels = _cache.setdefault(gaussians, {})
     if cell not in levels:
         merged = merge(gaussians, cell) if len(gaussians) else gaussians
-        levels[cell] = merged if len(merged) < 0.7 * len(gaussians) else gaussians
-    return levels[cell]
+        levels[cell] = merged if len(merged) < 0.7 * len(gaussians) else None
+    merged = levels[cell]
+    return gaussians if merged is None else merged

@@ -2,7 +2,7 @@
 
 Values follow gsplat (pixel filter, culling, alpha limits), so both backends agree. One Gaussian
 after the other is composited over the rows it covers (splat order instead of tiles), threads take
-interleaved rows. The backward pass repeats the forward order and needs no per-pixel list: what lies
+interleaved rows. The backward pass repeats the forward order and needs no per-pixel list: what is
 behind a Gaussian is the final value minus what has been composited so far.
 """
 
@@ -23,7 +23,7 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.rendering.spherical_harmonics import sh_basis, sh_basis_gradient
 
 # The default layer ("workqueue") aborts when two Python threads render at once.
-numba_config.THREADING_LAYER = 'threadsafe'
+numba_config.THREADING_LAYER = 'threadsafe'  # pyright: ignore[reportAttributeAccessIssue]
 
 f32 = np.float32
 _NEAR = f32(0.01)  # m, gsplat near_plane
@@ -39,7 +39,7 @@ _kernel = {'cache': True, 'fastmath': True, 'nogil': True, 'error_model': 'numpy
 
 
 @numba.njit(**_kernel)
-def _exp_minus(s):  # noqa: ANN001, ANN202
+def _exp_minus(s):
     """exp(-s) for 0 <= s < 6 to 2e-7, without the call that keeps a loop from vectorising."""
     r = s * f32(0.125)
     p = _ONE - r * (
@@ -60,7 +60,7 @@ def _exp_minus(s):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _rotation(q0, q1, q2, q3):  # noqa: ANN001, ANN202
+def _rotation(q0, q1, q2, q3):
     """Rows of the rotation of a quaternion wxyz of any norm."""
     n = _ONE / np.sqrt(q0 * q0 + q1 * q1 + q2 * q2 + q3 * q3)
     w, x, y, z = q0 * n, q1 * n, q2 * n, q3 * n
@@ -73,7 +73,7 @@ def _rotation(q0, q1, q2, q3):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _camera_covariance(quat, log_scale, W, M, cov):  # noqa: ANN001, ANN202
+def _camera_covariance(quat, log_scale, W, M, cov):
     """M = W R(quat) diag(scale) [3, 3] and cov = M M^T [3, 3]."""
     r = _rotation(quat[0], quat[1], quat[2], quat[3])
     for j in range(3):
@@ -86,13 +86,13 @@ def _camera_covariance(quat, log_scale, W, M, cov):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _clamped_ratio(value, low, high):  # noqa: ANN001, ANN202
+def _clamped_ratio(value, low, high):
     return min(high, max(-low, value))
 
 
 @numba.njit(parallel=True, **_kernel)
-def _project(means, quats, log_scales, logits, sh, W, t, K, limits, width, height, out):  # noqa: ANN001, ANN202
-    """EWA projection (Zwicker et al. 2001; gsplat) of all Gaussians; out[:, _CUT] = 0 if culled."""
+def _project(means, quats, log_scales, logits, sh, W, t, K, limits, width, height, out):
+    """EWA projection (Zwicker et al. 2001) of all Gaussians; out[:, _CUT] = 0 where culled."""
     n, count = means.shape[0], sh.shape[1]
     fx, fy, cx, cy = K
     center = np.empty(3, np.float32)  # camera in the object frame
@@ -157,7 +157,7 @@ def _project(means, quats, log_scales, logits, sh, W, t, K, limits, width, heigh
 
 
 @numba.njit(**_kernel)
-def _rows(g, height):  # noqa: ANN001, ANN202
+def _rows(g, height):
     """First and last (exclusive) row that a projected Gaussian reaches."""
     ry = np.sqrt(g[_CUT] * g[_A] / (g[_A] * g[_C] - g[_B] * g[_B]))
     first = max(0, int(np.ceil(g[_V] - ry)))
@@ -165,7 +165,7 @@ def _rows(g, height):  # noqa: ANN001, ANN202
 
 
 @numba.njit(**_kernel)
-def _columns(g, dy, width):  # noqa: ANN001, ANN202
+def _columns(g, dy, width):
     """First and last (exclusive) column of one row that a projected Gaussian reaches."""
     middle = -g[_B] * dy / g[_A]
     reach = middle * middle - (g[_C] * dy * dy - g[_CUT]) / g[_A]
@@ -177,7 +177,7 @@ def _columns(g, dy, width):  # noqa: ANN001, ANN202
 
 
 @numba.njit(parallel=True, **_kernel)
-def _composite(gaussians, threads, image):  # noqa: ANN001, ANN202
+def _composite(gaussians, threads, image):
     """Front-to-back over sorted projected Gaussians [M, 12].
 
     image [H, 5, W] holds red, green, blue, depth sum and transmittance (negative once full).
@@ -214,11 +214,11 @@ def _composite(gaussians, threads, image):  # noqa: ANN001, ANN202
 
 
 @numba.njit(parallel=True, **_kernel)
-def _composite_backward(gaussians, threads, v_image, work, v_gaussians):  # noqa: ANN001, ANN202
+def _composite_backward(gaussians, threads, v_image, work, v_gaussians):
     """Gradients of `_composite`.
 
-    v_image [H, 5, W] is the gradient by red, green, blue, depth sum and alpha; work [H, 2, W] holds
-    the transmittance (1 at the start) and, per pixel, v_image . (everything not yet composited).
+    v_image [H, 5, W] is the gradient by red, green, blue, depth sum and alpha; work [H, 2, W]
+    holds the transmittance (1 at the start) and v_image . (everything not yet composited).
     v_gaussians [threads, M, 12] is filled with the gradient by each thread's rows.
     """
     height, _, width = v_image.shape
@@ -281,9 +281,9 @@ def _composite_backward(gaussians, threads, v_image, work, v_gaussians):  # noqa
 
 
 @numba.njit(parallel=True, **_kernel)
-def _project_backward(  # noqa: ANN202
-    means, quats, log_scales, sh, W, t, K, limits, order, projected, v_projected,  # noqa: ANN001
-    v_means, v_quats, v_log_scales, v_logits, v_sh, v_pose,  # noqa: ANN001
+def _project_backward(
+    means, quats, log_scales, sh, W, t, K, limits, order, projected, v_projected,
+    v_means, v_quats, v_log_scales, v_logits, v_sh, v_pose,
 ):  # fmt: skip
     """Chain rule of `_project` for the visible Gaussians `order` (gsplat's order of steps)."""
     count = sh.shape[1]
@@ -496,9 +496,7 @@ class Projection:
     limits: NDArray[np.float32]  # [4] largest |x/z|, |y/z| that is linearised
 
 
-def project(
-    arrays: GaussianArrays, camera: Camera, T_cam_obj: NDArray[np.float64]
-) -> Projection:
+def project(arrays: GaussianArrays, camera: Camera, T_cam_obj: NDArray[np.float64]) -> Projection:
     """Project, cull and sort by depth; T_cam_obj [4, 4]."""
     W = np.ascontiguousarray(T_cam_obj[:3, :3], np.float32)
     t = np.ascontiguousarray(T_cam_obj[:3, 3], np.float32)
@@ -562,11 +560,11 @@ class Rasterize(torch.autograd.Function):
         v_projected = parts.sum(0)
         out = [np.zeros_like(a) for a in arrays]
         v_pose = np.zeros((16, 3, 4))
-        p = projection
-        _project_backward(
-            arrays.means, arrays.quats, arrays.log_scales, arrays.sh, p.W, p.t, p.K, p.limits,
-            p.order, p.gaussians, v_projected, *out, v_pose,
-        )  # fmt: skip
+        p, a = projection, arrays
+        saved = (a.means, a.quats, a.log_scales, a.sh, p.W, p.t, p.K, p.limits)
+        _project_backward(  # pyright: ignore[reportCallIssue]
+            *saved, p.order, p.gaussians, v_projected, *out, v_pose
+        )
         pose = torch.zeros(4, 4, dtype=pose_dtype)
         pose[:3] = torch.from_numpy(v_pose.sum(0)).to(pose_dtype)
         return (*(torch.from_numpy(a) for a in out), pose, None)

@@ -18,7 +18,7 @@ _C3 = np.array(
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True, error_model='numpy')
-def sh_basis(x, y, z, count, out):  # noqa: ANN001, ANN201
+def sh_basis(x, y, z, count, out):
     """Fill out[:count] with the basis at the unit direction (x, y, z); count in {1, 4, 9, 16}."""
     out[0] = _C0
     if count > 1:
@@ -43,7 +43,7 @@ def sh_basis(x, y, z, count, out):  # noqa: ANN001, ANN201
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True, error_model='numpy')
-def sh_basis_gradient(x, y, z, count, out):  # noqa: ANN001, ANN201
+def sh_basis_gradient(x, y, z, count, out):
     """Fill out[:count, 3] with the derivatives of `sh_basis` by x, y, z (taken as independent)."""
     out[:count] = 0
     if count > 1:
