@@ -8,8 +8,9 @@ behind a Gaussian is the final value minus what has been composited so far.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numba
 import numpy as np
@@ -561,10 +562,9 @@ class Rasterize(torch.autograd.Function):
         out = [np.zeros_like(a) for a in arrays]
         v_pose = np.zeros((16, 3, 4))
         p, a = projection, arrays
-        saved = (a.means, a.quats, a.log_scales, a.sh, p.W, p.t, p.K, p.limits)
-        _project_backward(  # pyright: ignore[reportCallIssue]
-            *saved, p.order, p.gaussians, v_projected, *out, v_pose
-        )
+        inputs = (a.means, a.quats, a.log_scales, a.sh, p.W, p.t, p.K, p.limits)
+        kernel = cast('Callable[..., None]', _project_backward)
+        kernel(*inputs, p.order, p.gaussians, v_projected, *out, v_pose)
         pose = torch.zeros(4, 4, dtype=pose_dtype)
         pose[:3] = torch.from_numpy(v_pose.sum(0)).to(pose_dtype)
         return (*(torch.from_numpy(a) for a in out), pose, None)
