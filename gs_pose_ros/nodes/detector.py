@@ -70,6 +70,7 @@ class DetectorNode(Stage[DetectorSettings]):
     def configure(self) -> None:
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectDetectionArray, '~/detections', QOS_OUT)
+        self._searching = self.create_lifecycle_publisher(Header, '~/searching', QOS_OUT)
         self._objects = ObjectWatch(self)
 
     def activate(self) -> None:
@@ -96,6 +97,7 @@ class DetectorNode(Stage[DetectorSettings]):
         if hasattr(self, '_objects'):
             self._objects.close()
             self.destroy_lifecycle_publisher(self._out)
+            self.destroy_lifecycle_publisher(self._searching)
             del self._objects, self._out
 
     def check(self) -> None:
@@ -129,6 +131,7 @@ class DetectorNode(Stage[DetectorSettings]):
         self.fault('no_objects', '')
         if not wanted:  # all of them are tracked
             return
+        self._searching.publish(header)  # the other stages hold this image until we are done
         try:
             frame = images.frame(self.settings.input.rectified)
         except GsPoseError as error:

@@ -28,6 +28,7 @@ from gs_pose_ros.nodes.conversions import (
     failed_pose,
 )
 from gs_pose_ros.nodes.detector import DetectionMethod
+from gs_pose_ros.nodes.frame_history import FrameHistory
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
@@ -36,7 +37,7 @@ from gs_pose_ros.nodes.pose_initializer import InitializationMethod
 from gs_pose_ros.nodes.pose_output import PoseOutput
 from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
-from gs_pose_ros.nodes.tracks import FrameHistory, Track, Tracks
+from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
@@ -74,7 +75,9 @@ class RefinerSettings(StageSettings):
     """Parameters of the refiner node."""
 
     input: InputSettings = field(default_factory=InputSettings)
-    history: int = setting(60, 'Image sets that are held until their initial poses come.', 2, 1000)
+    history: int = setting(
+        100, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.', 2, 1000
+    )
     method: Literal['lm', 'paper'] = setting(
         'lm', 'How initial poses are refined; tracking is always `lm`.'
     )
@@ -128,6 +131,7 @@ class RefinerNode(Stage[RefinerSettings]):
         inputs: list[tuple[Any, str, Any]] = [
             (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial_poses),
             (ObjectDetectionArray, 'detector/detections', self._on_detections),
+            (Header, 'detector/searching', self._on_searching),
         ]
         self._subscriptions_in = [
             self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
@@ -179,6 +183,9 @@ class RefinerNode(Stage[RefinerSettings]):
         with self._lock:
             self._pending.append(msg)
         self._worker.put(None)
+
+    def _on_searching(self, msg: Header) -> None:
+        self._history.pin(stamp_to_ns(msg.stamp))
 
     def _on_detections(self, msg: ObjectDetectionArray) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from gs_pose_ros.nodes.conversions import (
     estimate_to_message,
     failed_pose,
 )
+from gs_pose_ros.nodes.frame_history import FrameHistory
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
@@ -25,7 +27,6 @@ from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, ru
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
-from gs_pose_ros.ros_compat.message_filters import SimpleFilter, Subscriber, TimeSynchronizer
 
 
 class InitializationMethod(Protocol):
@@ -43,7 +44,9 @@ class InitializerSettings(StageSettings):
     """Parameters of the pose initializer node."""
 
     input: InputSettings = field(default_factory=InputSettings)
-    history: int = setting(60, 'Image sets that are held until their detections come.', 2, 1000)
+    history: int = setting(
+        60, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.', 2, 1000
+    )
     retrieval: TemplateRetrieval = field(default_factory=TemplateRetrieval)
 
 
@@ -64,25 +67,25 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         self._worker: FrameWorker[tuple[ImageSet, ObjectDetectionArray]] = FrameWorker(
             'pose_initializer', self._initialize, self._failed
         )
-        self._joined = SimpleFilter()
-        self._detections = Subscriber(
-            self,
-            ObjectDetectionArray,
-            'detector/detections',
-            qos_profile=QOS_OUT,
-            callback_group=self.input_group,
-        )
-        self._detections.registerCallback(self._find_late)
-        self._sync = TimeSynchronizer([self._joined, self._detections], self.settings.history)
-        self._sync.registerCallback(lambda images, msg: self._worker.put((images, msg)))
-        self._input = FrameInput(
-            self, self.settings.input, self._joined.signalMessage, self._on_jump
-        )
+        self._history = FrameHistory(self.settings.history)
+        self._early: deque[ObjectDetectionArray] = deque(maxlen=10)
+        inputs: list[tuple[Any, str, Any]] = [
+            (ObjectDetectionArray, 'detector/detections', self._on_detections),
+            (Header, 'detector/searching', self._on_searching),
+        ]
+        self._subscriptions_in = [
+            self.create_subscription(
+                kind, topic, callback, QOS_OUT, callback_group=self.input_group
+            )
+            for kind, topic, callback in inputs
+        ]
+        self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
 
     def deactivate(self) -> None:
         """End the work."""
         self._input.close()
-        self.destroy_subscription(self._detections.sub)
+        for subscription in self._subscriptions_in:
+            self.destroy_subscription(subscription)
         self._worker.stop()
 
     def cleanup(self) -> None:
@@ -100,13 +103,31 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         """Say what is missing."""
         self.fault('input', self._input.problem()[1])
 
-    def _find_late(self, msg: ObjectDetectionArray) -> None:
-        """Detections whose images are gone would never join: say so instead."""
-        held = self._sync.queues[0]
-        gone = bool(held) and stamp_to_ns(msg.header.stamp) < min(held)
-        reason = 'detections whose image is no longer held; raise `history`' if gone else ''
-        self.fault('history', reason)
-        if gone:
+    # One callback group for all of these: they never run at the same time.
+
+    def _on_images(self, images: ImageSet) -> None:
+        self._history.add(images)
+        early, self._early = self._early, deque(maxlen=10)
+        for msg in early:
+            self._on_detections(msg)
+
+    def _on_searching(self, msg: Header) -> None:
+        self._history.pin(stamp_to_ns(msg.stamp))
+
+    def _on_detections(self, msg: ObjectDetectionArray) -> None:
+        """Join detections with their image, by exact stamp."""
+        stamp_ns = stamp_to_ns(msg.header.stamp)
+        images = self._history.at(stamp_ns)
+        if images is not None:
+            self.fault('history', '')
+            self._worker.put((images, msg))
+        elif not msg.detections:  # the detector's reason is the answer
+            self._publish(msg.header, msg.status, msg.reason)
+        elif stamp_ns > self._history.newest_ns():  # they overtook their image
+            self._early.append(msg)
+        else:
+            reason = 'detections whose image is not held: it was lost, or raise `history`'
+            self.fault('history', reason)
             self._publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
 
     def _initialize(self, item: tuple[ImageSet, ObjectDetectionArray]) -> None:
@@ -155,8 +176,8 @@ class PoseInitializerNode(Stage[InitializerSettings]):
 
     def _on_jump(self) -> None:
         self._worker.clear()
-        for queue in self._sync.queues:
-            queue.clear()
+        self._history.clear()
+        self._early.clear()
 
     def _failed(self, item: tuple[ImageSet, ObjectDetectionArray], error: Exception) -> None:
         self._publish(item[0].header, ObjectPoseArray.STATUS_ERROR, self.failed(error))

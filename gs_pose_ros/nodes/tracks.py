@@ -1,50 +1,12 @@
-"""What the refiner node remembers: the last image sets, and the objects it follows."""
+"""The objects that the refiner node follows."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-
-from gs_pose_ros.nodes.frame_input import ImageSet
-
-
-class FrameHistory:
-    """The newest image sets by stamp; safe between the thread that adds and the one that reads."""
-
-    def __init__(self, size: int) -> None:
-        self._sets: deque[ImageSet] = deque(maxlen=size)
-        self._lock = threading.Lock()
-
-    def add(self, images: ImageSet) -> None:
-        """Remember a set, forgetting the oldest."""
-        with self._lock:
-            self._sets.append(images)
-
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._sets.clear()
-
-    def at(self, stamp_ns: int) -> ImageSet | None:
-        """The set of exactly that stamp."""
-        with self._lock:
-            return next((s for s in reversed(self._sets) if s.stamp_ns == stamp_ns), None)
-
-    def after(self, stamp_ns: int, step_ns: int) -> ImageSet | None:
-        """The last set within a step after that stamp, else the first one after it."""
-        with self._lock:
-            later = [s for s in self._sets if s.stamp_ns > stamp_ns]
-        near = [s for s in later if s.stamp_ns <= stamp_ns + step_ns]
-        return near[-1] if near else (later[0] if later else None)
-
-    def newest_ns(self) -> int:
-        """The newest stamp, 0 without any."""
-        with self._lock:
-            return self._sets[-1].stamp_ns if self._sets else 0
 
 
 @dataclass

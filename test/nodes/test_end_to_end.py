@@ -68,9 +68,9 @@ def painted_box() -> ObjectReference:
 
 
 def pose_at(k: int) -> np.ndarray:
-    """Where the box is in image k: a slow turn and drift over a wall 0.7 m away."""
-    R = se3.exp([0, 0, 0, 2.2 + 0.01 * k, 0.4, 0.02 * k])[:3, :3]
-    return se3.from_rotation_translation(R, [0.01 + 0.0015 * k, -0.01, 0.45])
+    """Where the box is in image k: it sways before a wall 0.7 m away."""
+    R = se3.exp([0, 0, 0, 2.2, 0.4 + 0.2 * np.sin(k / 20), 0.3 * np.sin(k / 15)])[:3, :3]
+    return se3.from_rotation_translation(R, [0.02 * np.sin(k / 12), -0.01, 0.45])
 
 
 def picture(reference: ObjectReference, T_cam_obj: np.ndarray | None) -> tuple:
@@ -144,8 +144,13 @@ def test_found_followed_lost_and_found_again(
         world.until(lambda: line[-1].status == ObjectPoseArray.STATUS_LOST, 'lost', 30)
         assert line[-1].reason
         visible[0] = True
-        refined = len(good(ObjectPose.STAGE_REFINED))
-        world.until(lambda: len(good(ObjectPose.STAGE_REFINED)) > refined, 'found again', 60)
+        since = world.stamp_ns
+
+        def again() -> bool:
+            poses = good(ObjectPose.STAGE_REFINED) + good(ObjectPose.STAGE_TRACKED)
+            return any(stamp_to_ns(pose.header.stamp) > since for pose in poses)
+
+        world.until(again, 'found again', 60)
     finally:
         stop.set()
         thread.join()
