@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
@@ -43,7 +45,10 @@ def box_surface(boxes: Boxes, spacing: float) -> NDArray[np.float64]:
     for low, high in np.asarray(boxes):
         for axis in range(3):
             u, v = (k for k in range(3) if k != axis)
-            axes = [np.linspace(low[k], high[k], round((high[k] - low[k]) / spacing) + 1) for k in (u, v)]
+            axes = [
+                np.linspace(low[k], high[k], round((high[k] - low[k]) / spacing) + 1)
+                for k in (u, v)
+            ]
             grid = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
             for side in (low, high):
                 face = np.empty((len(grid), 3))
@@ -75,7 +80,7 @@ def reference(
     gaussians = Gaussians.from_points(
         points, pattern(points, np.array(hue)), 0.5 * spacing, 0.95, 0
     )
-    diameter = float(np.linalg.norm(points[:, None, :] - points[None, ::7], axis=-1).max())
+    diameter = float(pdist(points[ConvexHull(points).vertices]).max())
     views = sphere_views(gaussians, 6, points.mean(0), 0.4)
     camera = views[0].camera
     return ObjectReference(
