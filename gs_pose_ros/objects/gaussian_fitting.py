@@ -32,7 +32,7 @@ class FittingView:
 class GaussianFitting:
     """Settings of the optimisation; rates as in 3DGS, those of positions in diameters."""
 
-    iterations: int = 1500
+    iterations: int = 1200
     max_gaussians: int = 12_000
     densify_from: int = 200
     densify_until: int = 900
@@ -44,7 +44,7 @@ class GaussianFitting:
     lr_quats: float = 2e-3
     lr_log_scales: float = 8e-3
     lr_logit_opacities: float = 4e-2
-    lr_sh: float = 5e-3  # higher degrees take a tenth of it
+    lr_sh: float = 2.5e-3  # higher degrees take a tenth of it
     ssim_weight: float = 0.2  # lambda_dssim of 3DGS
     mask_weight: float = 0.5
     depth_weight: float = 1.0  # per diameter of depth error
