@@ -1,0 +1,146 @@
+"""The check that says found or not found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.pose.verification import PoseCheck, Verification
+from test.synthetic import Scene, bar, make_scene, perturbed, reference, standing
+
+VERIFICATION = Verification()
+
+
+@pytest.fixture(scope='module')
+def scene() -> Scene:
+    return make_scene([(reference(), standing())])
+
+
+def check(
+    frame: RGBDFrame, T: np.ndarray, mask: np.ndarray | None = None, other: bool = False
+) -> PoseCheck:
+    return VERIFICATION.check(frame, bar() if other else reference(), T, mask)
+
+
+@pytest.mark.parametrize('with_depth', [True, False])
+def test_the_true_pose_explains_the_image(scene: Scene, with_depth: bool) -> None:
+    frame = scene.frame if with_depth else scene.frame.without_depth()
+    found = check(frame, scene.T_cam_obj[0], scene.masks[0])
+    assert found.reason == ''
+    assert found.score > 0.85
+    assert min(found.visible, found.depth, found.color, found.structure) > 0.9
+    assert found.silhouette > 0.9
+
+
+@pytest.mark.parametrize('with_depth', [True, False])
+def test_the_score_falls_with_the_error_of_the_pose(scene: Scene, with_depth: bool) -> None:
+    frame = scene.frame if with_depth else scene.frame.without_depth()
+    T = scene.T_cam_obj[0]
+    scores = [
+        check(frame, perturbed(T, reference(), angle, 0.001 * angle)).score
+        for angle in (0, 5, 12, 40)
+    ]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < VERIFICATION.min_score
+
+
+@pytest.mark.parametrize('with_depth', [True, False])
+def test_another_object_there_is_refused(scene: Scene, with_depth: bool) -> None:
+    frame = scene.frame if with_depth else scene.frame.without_depth()
+    refused = check(frame, scene.T_cam_obj[0], other=True)
+    assert refused.score < VERIFICATION.min_score
+    assert refused.reason.startswith('score ') or 'object' in refused.reason
+
+
+@pytest.mark.parametrize('level', [0.0, 0.5, 1.0])
+@pytest.mark.parametrize('with_depth', [True, False])
+def test_a_blank_image_is_refused(scene: Scene, level: float, with_depth: bool) -> None:
+    blank = np.full_like(scene.frame.color, level)
+    frame = RGBDFrame(blank, scene.frame.depth if with_depth else None, scene.frame.camera)
+    refused = check(frame, scene.T_cam_obj[0])
+    assert refused.score < VERIFICATION.min_score
+    assert 'outline' in refused.reason
+
+
+@pytest.mark.parametrize(('gain', 'offset'), [(0.6, 0.0), (1.25, 0.0), (0.8, 0.05)])
+def test_the_strength_of_the_light_hardly_matters(gain: float, offset: float) -> None:
+    lit = make_scene([(reference(), standing())], gain=gain, offset=offset)
+    found = check(lit.frame, lit.T_cam_obj[0])
+    assert found.reason == ''
+    assert found.color > 0.85
+
+
+def test_a_colour_that_light_cannot_make_is_another_object(scene: Scene) -> None:
+    T = scene.T_cam_obj[0]
+    swapped = replace(scene.frame, color=np.ascontiguousarray(scene.frame.color[..., [2, 0, 1]]))
+    assert check(swapped, T).color < 0.8 * check(scene.frame, T).color
+
+
+def test_what_stands_in_front_is_not_held_against_the_object(scene: Scene) -> None:
+    T, mask = scene.T_cam_obj[0], scene.masks[0]
+    color, depth = scene.frame.color.copy(), np.asarray(scene.frame.depth).copy()
+    columns = np.flatnonzero(mask.any(0))
+    hidden = slice(columns[0] - 5, int(np.quantile(columns, 0.4)))
+    color[:, hidden], depth[:, hidden] = [0.2, 0.8, 0.3], 0.25
+    covered = RGBDFrame(color, depth, scene.frame.camera)
+    found = check(covered, T)
+    assert found.reason == ''
+    assert 0.4 < found.visible < 0.8
+    assert found.depth > 0.9
+    # Without depth the cover is taken for a wrong picture.
+    assert check(covered.without_depth(), T).score < found.score
+
+
+def test_a_hidden_object_is_not_found(scene: Scene) -> None:
+    color = np.full_like(scene.frame.color, 0.4)
+    wall = RGBDFrame(color, np.full_like(scene.frame.depth, 0.2), scene.frame.camera)
+    refused = check(wall, scene.T_cam_obj[0])
+    assert refused.score == 0
+    assert refused.reason == 'only 0% of the object would be visible'
+
+
+def test_a_surface_behind_the_object_is_not_the_object(scene: Scene) -> None:
+    deep = replace(scene.frame, depth=np.full_like(scene.frame.depth, 2.0))
+    refused = check(deep, scene.T_cam_obj[0])
+    assert refused.score == 0
+    assert refused.reason == 'the depth lies behind the object everywhere'
+
+
+@pytest.mark.parametrize('shift', [(0.5, 0, 0), (0, 0, -1.0), (0.31, 0, 0)])
+def test_outside_the_view_nothing_is_found(
+    scene: Scene, shift: tuple[float, float, float]
+) -> None:
+    T = scene.T_cam_obj[0].copy()
+    T[:3, 3] += shift
+    refused = check(scene.frame, T)
+    assert refused.score == 0
+    assert refused.reason == 'the object is not in view'
+
+
+def test_unknown_depth_says_nothing(scene: Scene) -> None:
+    blind = replace(scene.frame, depth=np.zeros_like(scene.frame.depth))
+    T = scene.T_cam_obj[0]
+    assert check(blind, T) == check(scene.frame.without_depth(), T)
+
+
+def test_the_silhouette_is_the_overlap_with_the_mask(scene: Scene) -> None:
+    T, mask = scene.T_cam_obj[0], scene.masks[0]
+    assert check(scene.frame, T).silhouette == 1
+    half = mask.copy()
+    half[:, int(np.median(np.nonzero(mask)[1])) :] = False
+    assert check(scene.frame, T, half).silhouette == pytest.approx(0.5, abs=0.08)
+    assert check(scene.frame, T, ~mask).silhouette < 0.1
+
+
+def test_the_check_does_not_depend_on_where_the_object_is() -> None:
+    # The same turn of camera and world: the same picture, the same answer.
+    scene = make_scene([(reference(), standing())], noise=0, depth_noise_m=0)
+    turned = replace(scene.frame, color=np.ascontiguousarray(scene.frame.color[::-1, ::-1]))
+    turned = replace(turned, depth=np.ascontiguousarray(np.asarray(scene.frame.depth)[::-1, ::-1]))
+    T = se3.exp([0, 0, 0, 0, 0, np.pi]) @ scene.T_cam_obj[0]
+    one, two = check(scene.frame, scene.T_cam_obj[0]), check(turned, T)
+    assert two.score == pytest.approx(one.score, abs=0.02)
