@@ -218,10 +218,10 @@ class LMRefiner:
                 if damping > 1e3:
                     break
         center = T[:3, :3] @ center_obj + T[:3, 3]
-        # From the tangent about the object's centre to the one about the camera's.
+        # To the left tangent of the camera frame: translation about the centre = shift @ that one.
         shift = np.eye(6)
         shift[:3, 3:] = -se3.hat(center)
-        return T, i, np.linalg.inv(shift).T @ system.H @ np.linalg.inv(shift)
+        return T, i, shift.T @ system.H @ shift
 
     def _system(
         self,
@@ -281,7 +281,21 @@ def align_to_mask(
     space, without it in the image, the distance following the square root of the areas (GS-Pose,
     Eqs. 3-4).
     """
-    window = ObjectWindow.around(frame, reference, T_cam_obj, mask, 2.5, 64)
+    # Twice: a small object appears too large in a rendering, as splats are widened to a pixel.
+    for padding, size in ((2.5, 64), (1.4, 96)):
+        T_cam_obj = _aligned(frame, reference, T_cam_obj, mask, padding, size)
+    return T_cam_obj
+
+
+def _aligned(
+    frame: RGBDFrame,
+    reference: ObjectReference,
+    T_cam_obj: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    padding: float,
+    size: int,
+) -> NDArray[np.float64]:
+    window = ObjectWindow.around(frame, reference, T_cam_obj, mask, padding, size)
     if window is None or not (window.mask > 0.5).any():
         return T_cam_obj
     camera = window.camera
