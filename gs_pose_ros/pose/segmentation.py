@@ -90,16 +90,20 @@ def cut_out(
     labels = np.full(solid.shape, cv2.GC_BGD, np.uint8)
     labels[cv2.dilate(solid, square, iterations=reach) > 0] = cv2.GC_PR_BGD
     labels[solid > 0] = cv2.GC_PR_FGD
-    labels[np.isnan(window.color[..., 0])] = cv2.GC_BGD
-    probable = labels == cv2.GC_PR_FGD
-    if np.count_nonzero(probable) < 20 or not (labels == cv2.GC_BGD).any():
+    # Only what the image shows: the black beyond its border is no colour of the background.
+    known = ~np.isnan(window.color[..., 0])
+    shown = np.ix_(known.any(1), known.any(0))
+    inside = np.ascontiguousarray(labels[shown])
+    if np.count_nonzero(inside == cv2.GC_PR_FGD) < 20 or not (inside == cv2.GC_BGD).any():
         return None
-    bgr = (np.nan_to_num(window.color[..., ::-1]) * 255).astype(np.uint8)
+    bgr = (np.nan_to_num(window.color[shown][..., ::-1]) * 255).astype(np.uint8)
+    cv2.setRNGSeed(0)  # k-means starts anywhere: the same picture shall give the same mask
     cv2.grabCut(
-        np.ascontiguousarray(bgr), labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 3,
+        np.ascontiguousarray(bgr), inside, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 3,
         cv2.GC_INIT_WITH_MASK,
     )  # fmt: skip
-    figure = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    figure = np.zeros(solid.shape, np.uint8)
+    figure[shown] = (inside == cv2.GC_FGD) | (inside == cv2.GC_PR_FGD)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(figure)
     if count < 2:
         return None
