@@ -199,12 +199,14 @@ class Up(GraphArguments):
     log_dir: Path | None = None  # write <node>.log there instead of to this terminal
 
     def run(self) -> None:
-        """Run until Ctrl-C.
+        """Run until Ctrl-C or SIGTERM.
 
         Raises:
             GsPoseError: a node has ended by itself.
 
         """
+        # Whoever ends this process by SIGTERM means the nodes as well.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         interrupted = contextlib.suppress(KeyboardInterrupt)
         with interrupted, GraphProcesses(self, self.log_dir) as graph:
             graph.wait()

@@ -39,8 +39,8 @@ class Replay:
     """Topics to rename, as /old:=/new."""
     topics: tuple[str, ...] = ()
     """Play only these; all if none is given."""
-    wait_s: float = 10.0
-    """Wait so long for somebody who listens, then play anyway."""
+    wait_s: float = 20.0
+    """Wait at most so long for those who listen, then play anyway."""
     evaluate: Path | None = None
     """BOP folder with the truth of the bag: compare the nodes' poses with it at the end."""
     split: str = 'test'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -87,10 +88,11 @@ def test_without_detection_two_nodes_are_left() -> None:
     assert [node.executable for node in processes._nodes] == ['object_database', 'gs_refiner']
 
 
-def test_up_starts_nodes_that_answer_and_ctrl_c_ends_them_cleanly(tmp_path: Path) -> None:
-    """`gs-pose up`, a service call, Ctrl-C as a terminal sends it."""
-    import signal
-
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
+def test_up_starts_nodes_that_answer_and_ends_them_cleanly(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    """`gs-pose up`, a service call, the end."""
     import rclpy
 
     from gs_pose_ros.srv import ListObjects
@@ -118,11 +120,12 @@ def test_up_starts_nodes_that_answer_and_ctrl_c_ends_them_cleanly(tmp_path: Path
                 time.sleep(0.1)
             assert names == {n.executable for n in NODES}
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(how)
             _, error = process.communicate(timeout=30)
     node.destroy_node()
     context.try_shutdown()
     assert process.returncode == 0, error
+    assert not subprocess.run(['pgrep', '-f', f'__ns:=/{namespace}'], check=False).stdout
     assert b'Traceback' not in error
     for log in (tmp_path / 'logs').iterdir():
         assert 'Traceback' not in log.read_text(), log

@@ -23,6 +23,7 @@ from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
 from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection import TemplateDetector
@@ -71,12 +72,12 @@ class DetectorNode(Stage[DetectorSettings]):
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectDetectionArray, '~/detections', QOS_OUT)
         self._searching = self.create_lifecycle_publisher(Header, '~/searching', QOS_OUT)
-        self._objects = ObjectWatch(self)
+        self._objects = ObjectWatch(self, None if self._method else self._rehearse)
 
     def activate(self) -> None:
         """Start to look."""
         self._tracked, self._searched = {}, {}
-        self._worker: FrameWorker[ImageSet] = FrameWorker('detector', self._detect, self._failed)
+        self._worker: FrameWorker[ImageSet] = self.worker(self._detect, self._failed)
         self._feedback = self.create_subscription(
             ObjectPoseArray,
             'gs_refiner/poses',
@@ -119,6 +120,10 @@ class DetectorNode(Stage[DetectorSettings]):
             'skipped': str(self._worker.replaced),
             **self._input.facts(),
         }
+
+    def _rehearse(self, reference: ObjectReference) -> None:
+        frame, _ = rehearsal(reference, self.settings.input.use_depth)
+        self.settings.detector.detect(frame, [reference])
 
     def _detect(self, images: ImageSet) -> None:
         watch, header = Stopwatch(), images.header

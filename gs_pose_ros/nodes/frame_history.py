@@ -60,6 +60,11 @@ class FrameHistory:
         with self._lock:
             return next((s for s in reversed(self._sets) if s.stamp_ns == stamp_ns), None)
 
+    def near(self, stamp_ns: int, most_ns: int) -> ImageSet | None:
+        """The first set after that stamp, if it is not more than that later."""
+        images = self.after(stamp_ns, 0)
+        return images if images is not None and images.stamp_ns - stamp_ns <= most_ns else None
+
     def after(self, stamp_ns: int, step_ns: int) -> ImageSet | None:
         """The last set within a step after that stamp, else the first one after it."""
         with self._lock:

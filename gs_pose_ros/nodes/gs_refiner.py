@@ -36,6 +36,7 @@ from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.pose_initializer import InitializationMethod
 from gs_pose_ros.nodes.pose_output import PoseOutput
 from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
+from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
@@ -44,6 +45,8 @@ from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
 
 Masks = dict[tuple[str, int], NDArray[np.bool_]]
+# Between an image and the next: an object has not moved out of a refiner's reach.
+_NEAR_NS = 150_000_000
 
 
 class RefinementMethod(Protocol):
@@ -117,7 +120,8 @@ class RefinerNode(Stage[RefinerSettings]):
     def configure(self) -> None:
         """Prepare outputs and service, and learn of the objects."""
         self._out = PoseOutput(self)
-        self._objects = ObjectWatch(self)
+        faked = self._refine_method or self._track_method
+        self._objects = ObjectWatch(self, None if faked else self._rehearse)
         self._service = PoseService(
             self, self._objects, self._detect_method, self._initialize_method
         )
@@ -126,7 +130,7 @@ class RefinerNode(Stage[RefinerSettings]):
         """Start to take images and initial poses."""
         self._forget()
         self._history = FrameHistory(self.settings.history)
-        self._worker: FrameWorker[None] = FrameWorker('gs_refiner', self._work, self._failed)
+        self._worker: FrameWorker[None] = self.worker(self._work, self._failed)
         group = MutuallyExclusiveCallbackGroup()
         inputs: list[tuple[Any, str, Any]] = [
             (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial_poses),
@@ -223,19 +227,26 @@ class RefinerNode(Stage[RefinerSettings]):
         if self._pending or (due and self._history.newest_ns() > due[0].stamp_ns):
             self._worker.put(None)
 
+    def _rehearse(self, reference: ObjectReference) -> None:
+        frame, detection = rehearsal(reference, self.settings.input.use_depth)
+        T_cam_obj, lm = detection.pose_hints[0], self.settings.lm
+        lm.refine(frame, reference, [T_cam_obj], detection.full_mask(frame.camera.shape))
+        lm.track(frame, reference, T_cam_obj)
+
     def _begin(self, msg: ObjectPoseArray, tracks: Tracks) -> None:
         """Refine initial poses in the image they belong to."""
         watch, stamp_ns = Stopwatch(), stamp_to_ns(msg.header.stamp)
         if not msg.poses:  # the reason of the stage before is the answer
             self._out.publish(msg.header, msg.status, msg.reason)
             return
-        images = self._history.at(stamp_ns)
+        # This node may have lost the image that the detector had; the next one will do.
+        images = self._history.at(stamp_ns) or self._history.near(stamp_ns, _NEAR_NS)
         if images is None and self._history.newest_ns() < stamp_ns:  # overtook their image
             with self._lock:
                 self._early.append(msg)
             return
         if images is None:
-            reason = 'initial poses whose image is not held: it was lost, or raise `history`'
+            reason = 'initial poses whose image is not held any more; raise `history`'
             self.fault('history', reason)
             self._out.publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
             return
@@ -243,7 +254,7 @@ class RefinerNode(Stage[RefinerSettings]):
         frame = self._frame(images)
         if frame is None:
             return
-        masks = self._masks(stamp_ns, frame)
+        masks = self._masks(images.stamp_ns, frame)
         groups: dict[tuple[str, int], list[ObjectPose]] = {}
         for pose in msg.poses:
             groups.setdefault((pose.object_id, pose.instance), []).append(pose)

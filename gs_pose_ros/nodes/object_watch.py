@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,22 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectInfo, ObjectList
-from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage
+from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage, Stopwatch
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+
+Rehearse = Callable[[ObjectReference], None]
 
 
 class ObjectWatch:
     """The objects that can be used now, loaded from the directory that the list names.
 
     `references` and `unusable` (object id to reason) are replaced, never changed: a reader may
-    hold on to what it took.
+    hold on to what it took. `rehearse(reference)` is called for each new one, in a thread of the
+    executor, after it can be used.
     """
 
-    def __init__(self, node: Stage[Any]) -> None:
-        self._node = node
+    def __init__(self, node: Stage[Any], rehearse: Rehearse | None = None) -> None:
+        self._node, self._rehearse = node, rehearse
         self._loaded: dict[str, tuple[tuple[str, str], ObjectReference]] = {}
         self.references: dict[str, ObjectReference] = {}
         self.unusable: dict[str, str] = {}
@@ -64,6 +68,7 @@ class ObjectWatch:
                     loaded[info.object_id] = version, database.load(info.object_id)
                 except GsPoseError as error:
                     unusable[info.object_id] = str(error)
+        new = [o for o, entry in loaded.items() if self._loaded.get(o) is not entry]
         self._loaded, self.known = loaded, True
         self.references = {object_id: entry[1] for object_id, entry in loaded.items()}
         self.unusable = unusable
@@ -71,3 +76,16 @@ class ObjectWatch:
         self._node.get_logger().info(
             f'{len(loaded)} objects ({", ".join(loaded)}), {len(unusable)} unusable'
         )
+        for object_id in new:
+            self._prepare(self.references[object_id])
+
+    def _prepare(self, reference: ObjectReference) -> None:
+        """Do the slow first-time work; should it fail, the first image will say so."""
+        if self._rehearse is None:
+            return
+        watch = Stopwatch()
+        try:
+            self._rehearse(reference)
+        except Exception as error:  # the node's boundary
+            self._node.failed(error)
+        self._node.get_logger().info(f'{reference.object_id} is ready after {watch():.1f} s')

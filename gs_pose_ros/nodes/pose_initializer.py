@@ -23,6 +23,7 @@ from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
 from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
@@ -60,12 +61,12 @@ class PoseInitializerNode(Stage[InitializerSettings]):
     def configure(self) -> None:
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectPoseArray, '~/initial_poses', QOS_OUT)
-        self._objects = ObjectWatch(self)
+        self._objects = ObjectWatch(self, None if self._method else self._rehearse)
 
     def activate(self) -> None:
         """Start to take images and detections."""
-        self._worker: FrameWorker[tuple[ImageSet, ObjectDetectionArray]] = FrameWorker(
-            'pose_initializer', self._initialize, self._failed
+        self._worker: FrameWorker[tuple[ImageSet, ObjectDetectionArray]] = self.worker(
+            self._initialize, self._failed
         )
         self._history = FrameHistory(self.settings.history)
         self._early: deque[ObjectDetectionArray] = deque(maxlen=10)
@@ -129,6 +130,10 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             reason = 'detections whose image is not held: it was lost, or raise `history`'
             self.fault('history', reason)
             self._publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
+
+    def _rehearse(self, reference: ObjectReference) -> None:
+        frame, detection = rehearsal(reference, self.settings.input.use_depth)
+        self.settings.retrieval.initialize(frame, reference, detection)
 
     def _initialize(self, item: tuple[ImageSet, ObjectDetectionArray]) -> None:
         watch, (images, msg) = Stopwatch(), item

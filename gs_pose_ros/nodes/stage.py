@@ -24,6 +24,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.parameters import Parameters, setting
 from gs_pose_ros.ros_compat.share import transport_environment
 
@@ -39,6 +40,7 @@ class StageSettings:
 
 
 S = TypeVar('S', bound=StageSettings)
+T = TypeVar('T')
 
 
 class Stage(LifecycleNode, Generic[S]):
@@ -187,6 +189,17 @@ class Stage(LifecycleNode, Generic[S]):
         self.worked += 1
         self.durations_s.append(seconds)
 
+    def worker(
+        self, work: Callable[[T], None], failed: Callable[[T, Exception], None]
+    ) -> FrameWorker[T]:
+        """A worker of this node; `failed(item, error)` answers for what `work` raises."""
+
+        def on_error(item: T, error: Exception) -> None:
+            if self.context.ok():  # else it is the end that interrupted the work
+                failed(item, error)
+
+        return FrameWorker(self.get_name(), work, on_error)
+
     def _beat(self) -> None:
         if self.active:
             self.check()
@@ -231,6 +244,9 @@ def run(make_node: Callable[[], Stage[Any]], args: Sequence[str] | None = None) 
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:  # the executor may find its context gone at any point of its loop
+        if rclpy.ok():
+            raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch repeats Ctrl-C's
         if node is not None:

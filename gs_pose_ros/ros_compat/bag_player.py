@@ -73,17 +73,23 @@ class BagPlayer:
                 if topic not in self._publishers:
                     self._advertise(topic, connection.msgtype)
 
-    def wait_for_subscribers(
-        self, timeout_s: float, stop: Callable[[], bool] | None = None
-    ) -> bool:
-        """Wait until every image and camera_info topic has a subscriber, or any topic has."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and not (stop and stop()):
+    def wait_for_subscribers(self, timeout_s: float, quiet_s: float = 2.0) -> bool:
+        """Wait until somebody listens, and until nobody has joined in for `quiet_s`.
+
+        Returns:
+            Whether anybody listens.
+
+        """
+        begun = changed = time.monotonic()
+        before: list[int] = []
+        while time.monotonic() - begun < timeout_s:
             counts = [p.get_subscription_count() for p in self._publishers.values()]
-            if any(counts):
+            if counts != before:
+                before, changed = counts, time.monotonic()
+            if any(counts) and time.monotonic() - changed > quiet_s:
                 return True
             time.sleep(_TICK_S)
-        return False
+        return any(before)
 
     def play(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -25,8 +25,13 @@ def spinning_node(name: str) -> Iterator[Node]:
     executor.add_node(node)
 
     def spin() -> None:
-        with suppress(ExternalShutdownException):
+        try:
             executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception:
+            if context.ok():
+                raise
 
     thread = threading.Thread(target=spin, name=name, daemon=True)
     thread.start()

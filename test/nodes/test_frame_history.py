@@ -62,6 +62,10 @@ def test_after_takes_a_step_or_the_next_there_is() -> None:
     assert after(0, 350) == 300
     assert after(850, 10) == 900
     assert after(900, 1000) is None
+    near = history.near(110 * MS, 100 * MS)
+    assert near is not None
+    assert near.stamp_ns == 200 * MS
+    assert history.near(110 * MS, 80 * MS) is None
     assert history.newest_ns() == 900 * MS
     history.clear()
     assert after(0, 100) is None

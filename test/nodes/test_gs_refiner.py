@@ -256,6 +256,14 @@ def test_initial_poses_without_their_image_are_said(world: World, poses: list) -
     assert 'history' in poses[-1].reason
 
 
+def test_initial_poses_of_a_lost_image_are_refined_in_the_next(world: World, poses: list) -> None:
+    stamp_ns = world.show()
+    time.sleep(0.2)
+    initial(world, stamp_ns - 30_000_000)
+    world.until(lambda: of_stage(poses, ObjectPose.STAGE_REFINED), 'a refined pose')
+    assert stamp_to_ns(of_stage(poses, ObjectPose.STAGE_REFINED)[0].header.stamp) == stamp_ns
+
+
 def test_no_camera_info_is_said_and_recovers(world: World, poses: list) -> None:
     wanted = ObjectPoseArray.STATUS_NO_CAMERA_INFO
     world.show_until(lambda: poses and poses[-1].status == wanted, 'the status', with_info=False)

@@ -1,0 +1,40 @@
+"""A made-up image of an object, to do all slow first-time work before the first real image.
+
+Compiled code is loaded and per-object data (template banks) made: seconds that would otherwise
+make the first poses late.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gs_pose_ros.estimate import Detection
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.rendering import render
+
+_CAMERA = Camera(320.0, 320.0, 79.5, 59.5, 160, 120)
+
+
+def rehearsal(reference: ObjectReference, use_depth: bool = True) -> tuple[RGBDFrame, Detection]:
+    """The object before a gray wall, and its detection with the true pose as hint."""
+    distance = 4 * reference.diameter_m
+    R = se3.exp([0, 0, 0, 2.2, 0.4, 0])[:3, :3]
+    center = R @ reference.box.mean(0)
+    T_cam_obj = se3.from_rotation_translation(R, [0, 0, distance] - center)
+    with torch.no_grad():
+        image = render(reference.gaussians, _CAMERA, torch.as_tensor(T_cam_obj))
+    alpha = image.alpha.numpy()
+    color = image.color.numpy() + 0.4 * (1 - alpha[..., None])
+    mask = alpha > 0.5
+    if not mask.any():  # an object of thin haze; nothing to rehearse with, but no harm
+        mask[50:70, 70:90] = True
+    depth = None
+    if use_depth:
+        wall = distance + reference.diameter_m
+        depth = np.where(mask, image.depth.numpy(), wall).astype(np.float32)
+    frame = RGBDFrame(color.clip(0, 1).astype(np.float32), depth, _CAMERA)
+    return frame, Detection.from_full_mask(reference.object_id, 1.0, mask, (T_cam_obj,))
