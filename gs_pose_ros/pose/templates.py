@@ -23,6 +23,7 @@ from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, pr
 # Half periods: two values this far apart count as opposite.
 _DEPTH_PERIODS = (0.8, 0.25)  # diameters
 _CHROMA_PERIOD = 0.15
+_CHROMA_REACH = 0.75 * _CHROMA_PERIOD  # from gray: further, waves come round and red equals blue
 _CHROMA_OFFSET = 0.3
 _BRIGHTNESS_PERIOD = 1.5
 
@@ -121,9 +122,10 @@ def color_features(color: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features [..., 6] of colours [..., 3]: chroma, which light spares, and brightness."""
     # The offset fades the chroma of dark surfaces, which is mostly noise and reflected light.
     total = color.sum(-1) + np.float32(_CHROMA_OFFSET)
-    r = (color[..., 0] + np.float32(_CHROMA_OFFSET / 3)) / total
-    g = (color[..., 1] + np.float32(_CHROMA_OFFSET / 3)) / total
-    planes = [*_waves(r, _CHROMA_PERIOD), *_waves(g, _CHROMA_PERIOD)]
+    planes = []
+    for channel in (color[..., 0], color[..., 1]):
+        chroma = (channel + np.float32(_CHROMA_OFFSET / 3)) / total - np.float32(1 / 3)
+        planes += _waves(chroma.clip(-_CHROMA_REACH, _CHROMA_REACH), _CHROMA_PERIOD)
     planes += _waves(total / 3, _BRIGHTNESS_PERIOD)
     return np.stack(planes, -1)
 
