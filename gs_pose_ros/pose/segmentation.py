@@ -22,26 +22,39 @@ class SupportPlaneSegmentation:
 
     iterations: int = 300
     inlier_m: float = 0.006  # at 1 m; grows with z^2 as sensor noise does
+    min_inlier_m: float = 0.004  # stereo sees a plain white table no better, however near
     min_share: float = 0.15  # of the valid pixels; a smaller plane is no support
     min_height_m: float = 0.006
     max_height_m: float = 0.5
     max_depth_m: float = 3.0
+    max_planes: int = 3
+    backdrop_share: float = 0.05  # of the pixels far in front of a plane: it is a wall
 
     def foreground(self, frame: RGBDFrame) -> NDArray[np.bool_]:
         """Pixels [H, W] that stand above the support plane; all valid ones if there is no plane.
 
-        Pixels without depth are False. `frame.depth` must be there.
+        The largest plane may be a wall or a monitor behind the scene: it is taken away too, and
+        the support is looked for in front of it. Pixels without depth are False. `frame.depth`
+        must be there.
         """
         assert frame.depth is not None
         depth = cv2.medianBlur(frame.depth, 5)
-        valid = (depth > 0) & (depth < self.max_depth_m)
+        mask = (depth > 0) & (depth < self.max_depth_m)
         points = frame.camera.point_map(depth)
-        plane = self.fit_plane(points[valid][:: max(1, np.count_nonzero(valid) // 6000)])
-        if plane is None:
-            return valid
-        height = points @ plane[:3].astype(np.float32) + np.float32(plane[3])
         threshold = self.min_height_m * np.maximum(1, depth**2)
-        mask = valid & (height > threshold) & (height < self.max_height_m)
+        for _ in range(self.max_planes):
+            plane = self.fit_plane(points[mask][:: max(1, np.count_nonzero(mask) // 6000)])
+            if plane is None:
+                break
+            height = points @ plane[:3].astype(np.float32) + np.float32(plane[3])
+            surface = depth[mask & (np.abs(height) < threshold)]
+            # High above a table is the room behind it; far in front of a wall is the scene.
+            near = depth < np.median(surface) if len(surface) else np.zeros_like(mask)
+            high = height > self.max_height_m
+            in_front = np.count_nonzero(mask & high & near) / np.count_nonzero(mask)
+            mask &= (height > threshold) & ~(high & ~near)
+            if in_front < self.backdrop_share:
+                break
         opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         return opened > 0
 
@@ -50,7 +63,7 @@ class SupportPlaneSegmentation:
         if len(points) < 100:
             return None
         p = points.astype(np.float64)
-        tolerance = self.inlier_m * np.maximum(p[:, 2] ** 2, 0.25)
+        tolerance = np.maximum(self.inlier_m * p[:, 2] ** 2, self.min_inlier_m)
         rng = np.random.default_rng(0)
         triples = p[rng.integers(0, len(p), (self.iterations, 3))]
         normals = np.cross(triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0])

@@ -129,3 +129,33 @@ def test_a_plain_image_has_no_object_in_it() -> None:
     scene = make_scene([(reference(), standing())])
     mask = cut_out(plain, reference(), scene.T_cam_obj[0])
     assert mask is None or iou(mask, scene.masks[0]) < 1
+
+
+def desk(wall_m: float, noise_m: float = 0.0) -> tuple[RGBDFrame, np.ndarray]:
+    """A low table in front of a wall that fills most of the picture, a block on it, its mask."""
+    camera = Camera(300, 300, 159.5, 119.5, 320, 240)
+    rays = camera.point_map(np.ones(camera.shape, np.float32))
+    table = np.where(rays[..., 1] > 0, 0.13 / np.maximum(rays[..., 1], 1e-6), np.inf)
+    depth = np.minimum(table, wall_m)
+    block = np.zeros(camera.shape, bool)
+    block[120:192, 130:180] = True
+    depth = np.where(block, np.minimum(depth, 0.5), depth)
+    depth += np.random.default_rng(0).normal(0, noise_m, depth.shape)
+    color = np.full((*camera.shape, 3), 0.5, np.float32)
+    return RGBDFrame(color, depth.astype(np.float32), camera), block
+
+
+@pytest.mark.parametrize('wall_m', [0.9, 1.3, 2.5])
+def test_a_wall_behind_the_scene_is_not_its_support(wall_m: float) -> None:
+    frame, block = desk(wall_m)
+    foreground = SEGMENTATION.foreground(frame)
+    assert foreground[block].mean() > 0.85
+    # A wall that is within reach above the table may stay; it hides nothing of the object.
+    assert foreground[200:].mean() < 0.05
+
+
+def test_a_table_seen_with_the_noise_of_a_stereo_camera_is_found() -> None:
+    frame, block = desk(2.5, noise_m=0.003)
+    foreground = SEGMENTATION.foreground(frame)
+    assert foreground[block].mean() > 0.85
+    assert foreground[200:].mean() < 0.1
