@@ -17,6 +17,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.replay import CameraTopics, Record, Replay, find_topics, read_frames
 from gs_pose_ros.ros_compat.bags import read_bag_frames, read_transforms, typestore
+from gs_pose_ros.ros_compat.frame_decoding import frame_from_messages
 from gs_pose_ros.ros_compat.registration_source import RegistrationSource
 from test.nodes.conftest import World, world  # noqa: F401
 
@@ -172,9 +173,10 @@ def test_replay_publishes_every_message_with_its_stamp_and_the_clock(
     world: World,  # noqa: F811
 ) -> None:
     from rosgraph_msgs.msg import Clock
-    from sensor_msgs.msg import Image
+    from sensor_msgs.msg import CameraInfo, Image
 
     got = world.listen(Image, '/moved/image')
+    infos = world.listen(CameraInfo, '/cam/color/camera_info')
     clock = world.listen(Clock, '/clock')
     start = time.monotonic()
     Replay(bag, rate=0.5, remap=('/cam/color/image_raw:=/moved/image',)).run()
@@ -182,6 +184,12 @@ def test_replay_publishes_every_message_with_its_stamp_and_the_clock(
     world.until(lambda: len(got) == COUNT, 'all images')
     assert [m.header.stamp.nanosec for m in got] == [stamp_of(k) % 10**9 for k in range(COUNT)]
     assert bytes(got[2].data) == color_of(2).tobytes()
+    world.until(lambda: len(infos) == COUNT, 'all camera infos')
+    topics = CameraTopics('/cam/color/image_raw', '/cam/color/camera_info')
+    for online, info, offline in zip(got, infos, read_frames(bag, topics), strict=True):
+        frame = frame_from_messages(online, info)
+        np.testing.assert_array_equal(frame.color, offline.color)
+        assert (frame.camera, frame.stamp_ns) == (offline.camera, offline.stamp_ns)
     times = [m.clock.sec * 10**9 + m.clock.nanosec for m in clock]
     assert times == sorted(times)
     assert times[-1] == stamp_of(COUNT - 1)

@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
+from gs_pose_ros.nodes.conversions import transform_to_message
 from gs_pose_ros.nodes.object_database import DatabaseNode
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import RegistrationCancelled
@@ -32,7 +34,7 @@ from gs_pose_ros.srv import (
     RemoveObject,
     SaveDatabase,
 )
-from test.nodes.conftest import LATCHED, World, make_reference
+from test.nodes.conftest import LATCHED, World, header_at, make_reference
 
 
 class Fitting:
@@ -293,6 +295,50 @@ def test_an_object_put_there_by_others_is_listed(
     store.save(make_reference('can'))
     listed = world.call(ListObjects, 'object_database/list', ListObjects.Request())
     assert ids(listed.objects) == ['can', 'mug']
+
+
+def test_registration_from_live_topics_takes_poses_from_tf(
+    world: World, lists: list, fitting: Fitting
+) -> None:
+    request = RegisterObject.Request(
+        object_id='can',
+        source=RegisterObject.Request.SOURCE_TOPICS,
+        object_frame='turntable',
+        duration=2.0,
+        max_views=5,
+    )
+    request.box_min.x = request.box_min.y = request.box_min.z = -0.06
+    request.box_max.x = request.box_max.y = request.box_max.z = 0.06
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    answer = register(world, request)
+    assert answer.accepted, answer.message
+    T_cam_obj = se3.from_rotation_translation(np.eye(3), [0.0, 0.0, 0.5])
+
+    def show() -> bool:
+        stamp_ns = world.show()
+        transform = transform_to_message(header_at(stamp_ns), 'turntable', T_cam_obj)
+        world.send('/tf', TFMessage(transforms=[transform]))
+        return ids(lists[-1]) == ['can', 'mug']
+
+    world.until(lambda: any(p.stage == 'reading' for p in progress), 'the recording')
+    world.until(show, 'the new list', 20)
+    assert len(fitting.views) == 5
+    np.testing.assert_allclose(fitting.views[0].T_cam_obj, T_cam_obj, atol=1e-9)
+    assert fitting.views[0].mask is not None
+    assert 0 < fitting.views[0].mask.sum() < 64 * 48
+
+
+def test_registration_without_live_images_says_what_is_missing(world: World, lists: list) -> None:
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    request = RegisterObject.Request(
+        object_id='can',
+        source=RegisterObject.Request.SOURCE_TOPICS,
+        object_frame='turntable',
+        duration=0.5,
+    )
+    assert register(world, request).accepted
+    world.until(lambda: progress and progress[-1].state == RegistrationProgress.STATE_FAILED, 'it')
+    assert 'no images' in progress[-1].message
 
 
 KILLED = """
