@@ -1,0 +1,358 @@
+"""Run the real data sets and write their figures; docs/real_sets.md says what came out.
+
+    python benchmarks/real_sets.py desk --root DIR --out OUT
+    python benchmarks/real_sets.py ycbv --root DIR --renders RENDERS --out OUT
+    python benchmarks/real_sets.py fox --root DIR --out OUT [--box LOW HIGH]
+    python benchmarks/real_sets.py cube-video --root DIR --db DATABASE --out OUT
+
+RENDERS is what `mesh_views.py` made of the set's meshes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import PoseEstimate
+from gs_pose_ros.evaluation.bop import BopEvaluation
+from gs_pose_ros.evaluation.pose_error import add_error, rotation_translation_error
+from gs_pose_ros.evaluation.provenance import provenance
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.masks import EmptyMaskError, MaskMode, make_mask
+from gs_pose_ros.objects.registration import RegistrationSettings, register
+from gs_pose_ros.objects.sources import RegistrationView, read_transforms_json
+from gs_pose_ros.pose.detection import TemplateDetector
+from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.rendering import render
+from gs_pose_ros.visualization import OverlayObject, draw_overlay
+
+Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
+
+
+@dataclass(frozen=True)
+class Desk:
+    """RGB-D frames of two objects on a desk: register from the first 30, find in the last 30."""
+
+    root: Path
+    out: Path
+    images: int = 0
+    """Use only that many of the 30 test frames; 0 is all."""
+
+    def run(self) -> None:
+        """With and without depth, with and without the true masks."""
+        for depth in (True, False):
+            for gt_masks in (True, False):
+                name = f'real_desk_{_variant(depth, gt_masks)}'
+                BopEvaluation(
+                    root=self.root,
+                    refs_split='.:0-29',
+                    split='.:30-59',
+                    images=self.images,
+                    depth=depth,
+                    gt_masks=gt_masks,
+                    db=self.out / f'desk_db_{"rgbd" if depth else "rgb"}',
+                    json=self.out / f'{name}.json',
+                    report=self.out / name,
+                ).run()
+
+
+@dataclass(frozen=True)
+class Ycbv:
+    """Two real frames with six objects, registered from renders of their meshes."""
+
+    root: Path
+    renders: Path
+    out: Path
+
+    def run(self) -> None:
+        """With depth; with and without the true masks."""
+        whole = self.out / 'ycbv_samples'
+        whole.mkdir(parents=True, exist_ok=True)
+        # The evaluation wants references, models and test images below one folder.
+        parts = (('train', self.renders), ('test', self.root), ('models', self.root))
+        for part, source in parts:
+            if not (whole / part).exists():
+                (whole / part).symlink_to((source / part).resolve())
+        for gt_masks in (True, False):
+            name = f'real_ycbv_{_variant(True, gt_masks)}'
+            BopEvaluation(
+                root=whole,
+                gt_masks=gt_masks,
+                db=self.out / 'ycbv_db',
+                json=self.out / f'{name}.json',
+                report=self.out / name,
+            ).run()
+
+
+def _variant(depth: bool, gt_masks: bool) -> str:
+    return ('rgbd' if depth else 'rgb') + '_gt_masks' * gt_masks
+
+
+@dataclass(frozen=True)
+class Fox:
+    """Register from photos with poses alone: no depth, no masks, no scale."""
+
+    root: Path
+    out: Path
+    box: tuple[float, float, float, float, float, float] | None = None
+    """Lowest and highest corner in the file's units; a cube about the common look-at point
+    that just fits the pictures if not given."""
+    metres_per_unit: float = 0.1
+    shown: int = 4
+    """Which of the used views is shown beside its rendering."""
+
+    def run(self) -> None:
+        """Mask by GrabCut in the box, register, and write figures and pictures."""
+        views = read_transforms_json(self.root, metres_per_unit=self.metres_per_unit)
+        if self.box is None:
+            box = look_at_box(views)
+        else:
+            box = np.reshape(self.box, (2, 3)) * self.metres_per_unit
+        started = time.monotonic()
+        masked, refused = [], []
+        for k, view in enumerate(views):
+            try:
+                masked.append(replace(view, mask=make_mask(view, MaskMode.GRABCUT, box)))
+            except EmptyMaskError as error:
+                refused.append(f'view {k}: {error}')
+        mask_s = time.monotonic() - started
+        low, high = (tuple(map(float, corner)) for corner in box)
+        reference = register('fox', masked, RegistrationSettings(use_depth=False, box=(low, high)))
+        name = 'real_fox_' + ('look_at_box' if self.box is None else 'given_box')
+        shares = [float(np.mean(view.mask)) for view in masked if view.mask is not None]
+        figures = {
+            'title': f'fox_multiview, RGB only, GrabCut masks, {name.removeprefix("real_fox_")}',
+            **provenance(),
+            'box_units': (box / self.metres_per_unit).round(3).tolist(),
+            'n_views': len(views),
+            'n_views_masked': len(masked),
+            'refused': refused,
+            'mask_share_of_picture': [round(share, 3) for share in shares],
+            'masks_s': mask_s,
+            'registration_s': reference.facts['registration_s'],
+            'psnr_heldout': reference.facts['psnr_heldout_db'],
+            'n_gaussians': len(reference.gaussians),
+            'diameter_units': reference.diameter_m / self.metres_per_unit,
+        }
+        _write_json(self.out / f'{name}.json', figures)
+        ObjectDatabase(self.out / f'{name}_db').save(reference)
+        rows = [beside(reference, masked[k]) for k in (self.shown, len(masked) // 2)]
+        _write_png(self.out / f'{name}.png', np.vstack(rows))
+
+
+def look_at_box(views: Sequence[RegistrationView]) -> NDArray[np.float64]:
+    """A cube [2, 3] about the point nearest to all optical axes, four fifths of a picture wide."""
+    A, b = np.zeros((3, 3)), np.zeros(3)
+    for view in views:
+        T_obj_cam = se3.inverse(view.T_cam_obj)
+        axis = T_obj_cam[:3, 2]
+        P = np.eye(3) - np.outer(axis, axis)
+        A += P
+        b += P @ T_obj_cam[:3, 3]
+    center = np.linalg.solve(A, b)
+    z = [(view.T_cam_obj[:3, :3] @ center + view.T_cam_obj[:3, 3])[2] for view in views]
+    camera = views[0].camera
+    half = 0.4 * min(camera.width / camera.fx, camera.height / camera.fy) * float(np.median(z))
+    return np.stack([center - half, center + half])
+
+
+def beside(reference: ObjectReference, view: RegistrationView) -> NDArray[np.uint8]:
+    """The picture, its masked part and the rendering [H, 3 W, 3] RGB."""
+    color = render(reference.gaussians, view.camera, view.T_cam_obj).color.detach().numpy()
+    rendered = np.rint(color.clip(0, 1) * 255).astype(np.uint8)
+    assert view.mask is not None
+    return np.hstack([view.color, view.color * view.mask[..., None], rendered])
+
+
+@dataclass(frozen=True)
+class CubeVideo:
+    """Follow a hand-held cube in compressed RGB video, and find it from nothing."""
+
+    root: Path
+    db: Path
+    out: Path
+    object_id: str = 'obj_000001'
+    detections: int = 10
+    """On how many frames to start from nothing."""
+    name: str = 'real_cube_video'
+
+    def run(self) -> None:
+        """Errors are to reference poses by feature matching, good to 1 deg and 3 mm."""
+        reference = ObjectDatabase(self.db).load(self.object_id)
+        truth = read_reference_poses(self.root / 'reference_poses.json')
+        frames = dict(self._frames(min(truth), max(truth)))
+        figures = {
+            'title': f'visp_cube_video, RGB only, {self.object_id} of {self.db.name}',
+            **provenance(),
+            'n_reference_frames': len(truth),
+            'registration': dict(reference.facts),
+            'from_previous_reference': self._pairs(frames, truth, reference),
+            'continuous': self._continuous(frames, truth, reference),
+            'from_nothing': self._from_nothing(frames, truth, reference),
+        }
+        _write_json(self.out / f'{self.name}.json', figures)
+
+    def _frames(self, first: int, last: int) -> Iterator[tuple[int, RGBDFrame]]:
+        K = _camera_matrix(json.loads((self.root / 'camera.json').read_text()))
+        video = cv2.VideoCapture(str(self.root / 'cube_video.mp4'))
+        for number in range(last + 1):
+            read, bgr = video.read()
+            if not read:
+                raise GsPoseError(f'{self.root}: the video ends at frame {number}')
+            if number >= first:
+                rgb = np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8, copy=False)
+                camera = Camera.from_matrix(K, rgb.shape[1], rgb.shape[0])
+                yield number, RGBDFrame.from_uint8(rgb, None, camera, number)
+
+    def _pairs(
+        self, frames: dict[int, RGBDFrame], truth: dict[int, Pose], reference: ObjectReference
+    ) -> dict[str, Any]:
+        """Each reference frame from the reference pose before it."""
+        refiner = LMRefiner()
+        numbers = sorted(truth)
+        rows: dict[str, list[dict[str, Any]]] = {'no_motion': [], 'track': [], 'refine': []}
+        for before, now in itertools.pairwise(numbers):
+            start = truth[before]
+            for name, out in rows.items():
+                begin = time.perf_counter()
+                if name == 'track':
+                    pose = refiner.track(frames[now], reference, start)
+                elif name == 'refine':
+                    pose = refiner.refine(frames[now], reference, [start])
+                else:
+                    pose = None
+                seconds = time.perf_counter() - begin
+                row = _row(now, pose, start, truth[now], reference)
+                out.append({**row, 'gap': now - before, 'ms': round(1000 * seconds, 1)})
+        adjacent = {k: [r for r in v if r['gap'] <= 2] for k, v in rows.items()}
+        return {
+            **{name: _medians(out) for name, out in rows.items()},
+            'gap_of_at_most_2_frames': {name: _medians(out) for name, out in adjacent.items()},
+            'frames': rows,
+        }
+
+    def _continuous(
+        self, frames: dict[int, RGBDFrame], truth: dict[int, Pose], reference: ObjectReference
+    ) -> dict[str, Any]:
+        """From the first reference pose on by its own estimates alone, lost or not."""
+        refiner = LMRefiner()
+        T, rows, lost = truth[min(truth)], [], []
+        for number in sorted(frames)[1:]:
+            pose = refiner.track(frames[number], reference, T)
+            if pose.found:
+                T = pose.T_cam_obj
+            else:
+                lost.append(number)
+            if number in truth:
+                rows.append(_row(number, pose, T, truth[number], reference))
+        return {**_medians(rows), 'n_video_frames': len(frames) - 1, 'lost': lost, 'frames': rows}
+
+    def _from_nothing(
+        self, frames: dict[int, RGBDFrame], truth: dict[int, Pose], reference: ObjectReference
+    ) -> dict[str, Any]:
+        """Detector, retrieval, refiner."""
+        detector, retrieval, refiner = TemplateDetector(), TemplateRetrieval(), LMRefiner()
+        chosen = np.linspace(0, len(truth) - 1, self.detections).round().astype(int)
+        rows = []
+        for number in (sorted(truth)[i] for i in chosen):
+            frame, best = frames[number], None
+            begin = time.perf_counter()
+            detections = detector.detect(frame, [reference])
+            for detection in detections[:1]:
+                guesses = retrieval.initialize(frame, reference, detection)
+                hypotheses = [g.T_cam_obj for g in guesses]
+                mask = detection.full_mask(frame.camera.shape)
+                best = refiner.refine(frame, reference, hypotheses, mask)
+            seconds = time.perf_counter() - begin
+            row = {'frame': number, 'status': 'not found'}
+            if best is not None:
+                row = _row(number, best, best.T_cam_obj, truth[number], reference)
+                if best.found:
+                    item = OverlayObject('cube', best.T_cam_obj, reference)
+                    picture = draw_overlay(frame.color, frame.camera, [item])
+                    _write_png(self.out / f'{self.name}_{number:06d}.png', picture)
+            rows.append({**row, 'ms': round(1000 * seconds, 1)})
+        return {**_medians(rows), 'frames': rows}
+
+
+def read_reference_poses(path: Path) -> dict[int, Pose]:
+    """T_cam_obj [4, 4] (m) by frame number."""
+    content = json.loads(path.read_text())
+    return {
+        int(number): se3.from_rotation_translation(
+            se3.project_to_so3(np.reshape(entry['cam_R_m2c'], (3, 3))),
+            np.array(entry['cam_t_m2c']) / 1000,
+        )
+        for number, entry in content.items()
+    }
+
+
+def _camera_matrix(content: dict[str, Any]) -> list[float]:
+    if 'cam_K' in content:
+        return content['cam_K']
+    return [content['fx'], 0, content['cx'], 0, content['fy'], content['cy'], 0, 0, 1]
+
+
+def _row(
+    number: int, pose: PoseEstimate | None, T: Pose, T_true: Pose, reference: ObjectReference
+) -> dict[str, Any]:
+    """The error of T; whether it may be used is what `pose` says."""
+    angle, distance = rotation_translation_error(T, T_true)
+    corners = np.stack(np.meshgrid(*reference.box.T, indexing='ij'), -1).reshape(8, 3)
+    return {
+        'frame': number,
+        'status': 'given' if pose is None else pose.status.value,
+        'reason': '' if pose is None else pose.reason,
+        'rot_deg': round(float(np.degrees(angle)), 3),
+        'trans_mm': round(1000 * distance, 2),
+        'correct': bool(add_error(T, T_true, corners) < 0.1 * reference.diameter_m),
+    }
+
+
+def _medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the poses that may be used; the rest is counted."""
+    found = [row for row in rows if row['status'] not in ('lost', 'not found')]
+    times = [row['ms'] for row in rows if 'ms' in row]
+
+    def median(key: str) -> float | None:
+        return float(np.median([row[key] for row in found])) if found else None
+
+    return {
+        'n': len(rows),
+        'n_found': len(found),
+        'n_lost': len(rows) - len(found),
+        'n_correct_0.1d': sum(row['correct'] for row in found),
+        'median_rot_deg': median('rot_deg'),
+        'median_trans_mm': median('trans_mm'),
+        'p50_ms': float(np.median(times)) if times else None,
+    }
+
+
+def _write_json(path: Path, figures: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=1, allow_nan=False) + '\n')
+
+
+def _write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), rgb[..., ::-1])
+
+
+if __name__ == '__main__':
+    commands = {'desk': Desk, 'ycbv': Ycbv, 'fox': Fox, 'cube-video': CubeVideo}
+    tyro.extras.subcommand_cli_from_dict(commands).run()
