@@ -13,6 +13,8 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
+from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
+from gs_pose_ros.pose.ambiguity import LookAlikes
 from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
 from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
@@ -27,6 +29,7 @@ class TemplateDetector:
 
     depth_proposals: DepthProposals = DepthProposals()
     color_proposals: ColorProposals = ColorProposals()
+    features: FeatureMatching = FeatureMatching()
     segmentation: SupportPlaneSegmentation = SupportPlaneSegmentation()
     retrieval: TemplateRetrieval = TemplateRetrieval(top_k=4)  # without depth only
     refiner: LMRefiner = LMRefiner()
@@ -34,7 +37,8 @@ class TemplateDetector:
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
     proposals: int = 120  # an object and image, after suppression of near duplicates
     refined: int = 10  # proposals that are refined coarsely
-    turned_over: int = 2  # refined proposals whose half turns about the box axes are tried
+    turned: int = 2  # refined proposals whose look-alikes are tried
+    look_alikes: LookAlikes = LookAlikes()
     max_instances: int = 5
     min_score: float = 0.6  # of the verification
     max_overlap: float = 0.4  # share of a detection's pixels that a better one may claim
@@ -42,20 +46,25 @@ class TemplateDetector:
     def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
         """All instances of the objects in one frame, best first; empty when there are none.
 
+        What has texture is proposed by its local features as well as by templates.
+
         With depth, templates stand on the foreground at the scale its depth gives; without, they
         are tried at a ladder of distances, which is slower and finds less.
         """
         found: list[_Found] = []
+        features = FrameFeatures.of(frame)
         if frame.depth is not None and (frame.depth > 0).any():
             foreground = self.segmentation.foreground(frame)
             maps = DepthMaps.of(frame, foreground)
             for reference in references:
-                poses = self.depth_proposals.propose(maps, reference, self.proposals)
+                poses = [T for T, _ in self.features.hypotheses(features, reference)]
+                poses += self.depth_proposals.propose(maps, reference, self.proposals)
                 found += self._verify(frame, foreground, reference, poses)
         else:
             frame, foreground = frame.without_depth(), None
             for reference in references:
-                poses = self.color_proposals.propose(frame, reference, self.proposals)
+                poses = [T for T, _ in self.features.hypotheses(features, reference)]
+                poses += self.color_proposals.propose(frame, reference, self.proposals)
                 found += self._verify_colors(frame, reference, poses)
         return self._select(frame, foreground, found)
 
@@ -79,11 +88,10 @@ class TemplateDetector:
 
         rough = self._distinct(map_threads(roughly, poses))[: self.refined]
         found = map_threads(refined, [f.T_cam_obj for f in rough])
-        # What looks much the same turned over by half a turn is told apart by rendering both.
-        best = sorted(found, key=lambda f: -f.check.score)[: self.turned_over]
-        found += map_threads(
-            refined, [T for f in best for T in _half_turns(reference, f.T_cam_obj)]
-        )
+        # What looks much the same after a turn is told apart by rendering both.
+        best = sorted(found, key=lambda f: -f.check.score)[: self.turned]
+        turned = [T for f in best for T in self.look_alikes.poses(reference, f.T_cam_obj)]
+        found += map_threads(refined, turned)
         return [f for f in found if f.check.score >= 0.7 * self.min_score]
 
     def _verify_colors(
@@ -205,16 +213,3 @@ class _Found:
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
     mask: NDArray[np.bool_] | None = None  # [H, W] where it was cut out of a colour image
-
-
-def _half_turns(
-    reference: ObjectReference, T_cam_obj: NDArray[np.float64]
-) -> list[NDArray[np.float64]]:
-    """T turned by 180 degrees about the three axes of the object's box."""
-    center = reference.box.mean(0)
-    turned = []
-    for axis in range(3):
-        R = -np.eye(3)
-        R[axis, axis] = 1
-        turned.append(T_cam_obj @ se3.from_rotation_translation(R, center - R @ center))
-    return turned

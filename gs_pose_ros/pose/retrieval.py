@@ -13,6 +13,7 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
 from gs_pose_ros.pose.rays import ray_rotations
 from gs_pose_ros.pose.templates import (
     RenderedViews,
@@ -40,13 +41,15 @@ class TemplateRetrieval:
     top_k: int = 8
     min_angle_deg: float = 20.0  # between two hypotheses
     min_mask_pixels: int = 25
+    features: FeatureMatching = FeatureMatching()
 
     def initialize(
         self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
     ) -> list[PoseEstimate]:
-        """Up to `top_k` hypotheses, best first, with the poses the detector verified in front.
+        """Up to `top_k` hypotheses: verified by the detector, then from features, then retrieved.
 
-        The score is the cosine between the embeddings. Empty if the mask has too few pixels.
+        The score is the detection's, the inliers n as n / (n + least inliers), or the cosine
+        between the embeddings. Only the detector's if the mask has too few pixels.
         """
         mask = detection.full_mask(frame.camera.shape)
         hints = [
@@ -72,7 +75,7 @@ class TemplateRetrieval:
         similarity = bank.embeddings @ query
         poses = self._translations(frame, reference, bank, mask, area, center)
         order = np.argsort(-similarity)
-        kept: list[PoseEstimate] = hints
+        kept: list[PoseEstimate] = hints + self._from_features(frame, reference, mask)
         for i in order:
             if len(kept) >= self.top_k:
                 break
@@ -83,6 +86,17 @@ class TemplateRetrieval:
             score = float(np.clip(similarity[i], 0, 1))
             kept.append(PoseEstimate(poses[i], score, Status.INITIAL, stamp_ns=frame.stamp_ns))
         return kept
+
+    def _from_features(
+        self, frame: RGBDFrame, reference: ObjectReference, mask: NDArray[np.bool_]
+    ) -> list[PoseEstimate]:
+        found = self.features.hypotheses(FrameFeatures.of(frame, mask), reference)
+        return [
+            PoseEstimate(
+                T, n / (n + self.features.min_inliers), Status.INITIAL, stamp_ns=frame.stamp_ns
+            )
+            for T, n in found
+        ]
 
     def _translations(
         self,

@@ -1,0 +1,220 @@
+"""Poses of textured objects from local features: SIFT, votes for the object's centre, PnP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from weakref import WeakKeyDictionary
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.alignment import solve_pnp
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+
+# A mask's surroundings (px) belong to the descriptors of the keypoints in it.
+_MARGIN = 24
+_MOST_KEYPOINTS = 4000  # in one picture, the strongest: more take long and say little new
+_CHUNK = 500  # keypoints compared at a time: tables of all with all would fill the memory
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """The keypoints of one frame, which all objects share."""
+
+    camera: Camera
+    pixels: NDArray[np.float32]  # [N, 2]
+    scales: NDArray[np.float32]  # [N] diameter of the described neighbourhood, px
+    angles: NDArray[np.float32]  # [N] rad
+    descriptors: NDArray[np.float32]  # [N, 128] RootSIFT, unit length
+
+    @classmethod
+    def of(cls, frame: RGBDFrame, mask: NDArray[np.bool_] | None = None) -> FrameFeatures:
+        """The keypoints of the whole frame or inside a mask [H, W], which must not be empty."""
+        color, corner = frame.color, np.zeros(2, np.float32)
+        inside = np.ones(frame.camera.shape, bool)
+        if mask is not None:
+            rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            top, left = max(0, rows[0] - _MARGIN), max(0, cols[0] - _MARGIN)
+            window = np.s_[top : rows[-1] + _MARGIN, left : cols[-1] + _MARGIN]
+            color, inside = color[window], mask[window]
+            corner = np.array([left, top], np.float32)
+        pixels, scales, angles, descriptors = _describe(
+            (color * 255).round().astype(np.uint8), inside
+        )
+        return cls(frame.camera, pixels + corner, scales, angles, descriptors)
+
+
+@dataclass(frozen=True)
+class FeatureMatching:
+    """Settings and method; see `hypotheses`."""
+
+    border: int = 3  # px of a reference view's rim without keypoints: they describe the background
+    ratio: float = 0.85  # distance to the best over that to the best elsewhere on the object
+    elsewhere: float = 0.1  # diameters
+    neighbors: int = 24  # the most similar keypoints among which the best elsewhere is looked for
+    # Every match predicts where the object's centre is and how large the object: those agree
+    # within these limits before a pose is computed from them.
+    center_tolerance: float = 0.35  # diameters
+    scale_tolerance: float = 1.6  # factor
+    threshold: float = 0.025  # reprojection error of an inlier, diameters in the picture
+    min_inliers: int = 8
+    max_instances: int = 5
+
+    def hypotheses(
+        self, features: FrameFeatures, reference: ObjectReference
+    ) -> list[tuple[NDArray[np.float64], int]]:
+        """Poses T_cam_obj [4, 4] with their numbers of inliers, most inliers first.
+
+        Empty when too few matches agree; always for an object without texture.
+        """
+        bank = _bank(reference, self)
+        frame, keypoint = self._matches(features, bank, reference.diameter_m)
+        center, size = self._votes(features, frame, bank, keypoint)
+        found: list[tuple[NDArray[np.float64], int]] = []
+        for _ in range(3 * self.max_instances):
+            if len(frame) < self.min_inliers or len(found) == self.max_instances:
+                break
+            apart = np.linalg.norm(center[:, None] - center[None], axis=-1)
+            near = apart < self.center_tolerance * np.minimum(size[:, None], size[None])
+            near &= np.abs(np.log(size[:, None] / size[None])) < np.log(self.scale_tolerance)
+            members = near[near.sum(1).argmax()]
+            if np.count_nonzero(members) < self.min_inliers:
+                break
+            pnp = solve_pnp(
+                bank.points[keypoint[members]],
+                features.pixels[frame[members]],
+                features.camera,
+                max(1.5, self.threshold * float(np.median(size[members]))),
+                min_inliers=self.min_inliers,
+                iterations=1000,
+            )
+            if pnp is not None:
+                found.append((pnp.T_cam_obj, int(np.count_nonzero(pnp.inliers))))
+            rest = ~members
+            frame, keypoint, center, size = frame[rest], keypoint[rest], center[rest], size[rest]
+        return sorted(found, key=lambda f: -f[1])
+
+    def _matches(
+        self, features: FrameFeatures, bank: _Bank, diameter: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices [M] into the frame's keypoints, none twice, and into the object's."""
+        if len(bank.points) < self.min_inliers:
+            none = np.zeros(0, np.int64)
+            return none, none
+        nearest, values = _nearest(features.descriptors, bank.descriptors, self.neighbors)
+        # The same point seen in another view is no rival.
+        points = bank.points[nearest]
+        rival = np.linalg.norm(points - points[:, :1], axis=-1) > self.elsewhere * diameter
+        best = np.where(rival, values, -1).max(1)
+        best = np.maximum(best, values[:, -1])  # all the others are below the last one
+        distinct = 1 - values[:, 0] < self.ratio**2 * (1 - best)
+        kept = np.flatnonzero(distinct)
+        return kept, nearest[kept, 0]
+
+    def _votes(
+        self,
+        features: FrameFeatures,
+        frame: NDArray[np.int64],
+        bank: _Bank,
+        keypoint: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Where each match sees the object's centre [M, 2] px and its diameter [M] px."""
+        zoom = features.scales[frame] / bank.scales[keypoint]
+        turn = features.angles[frame] - bank.angles[keypoint]
+        x, y = (bank.to_center[keypoint] * zoom[:, None]).T
+        cos, sin = np.cos(turn), np.sin(turn)
+        center = features.pixels[frame] + np.stack([cos * x - sin * y, sin * x + cos * y], -1)
+        return center.astype(np.float32), (bank.sizes[keypoint] * zoom).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """The keypoints of all reference views."""
+
+    points: NDArray[np.float64]  # [K, 3] on the object, m
+    scales: NDArray[np.float32]  # [K] as in FrameFeatures
+    angles: NDArray[np.float32]  # [K]
+    descriptors: NDArray[np.float32]  # [K, 128]
+    to_center: NDArray[np.float32]  # [K, 2] from the keypoint to the object's centre, px
+    sizes: NDArray[np.float32]  # [K] the object's diameter in the keypoint's view, px
+
+
+_cache: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def _bank(reference: ObjectReference, settings: FeatureMatching) -> _Bank:
+    banks = _cache.setdefault(reference.gaussians, {})
+    if settings.border not in banks:
+        banks[settings.border] = _make_bank(reference, settings.border)
+    return banks[settings.border]
+
+
+def _make_bank(reference: ObjectReference, border: int) -> _Bank:
+    arrays = GaussianArrays.of(reference.gaussians)
+    views, middle = reference.views, reference.box.mean(0)
+    none = np.zeros(0, np.float32)
+    parts = [_Bank(np.zeros((0, 3)), none, none, none.reshape(0, 128), none.reshape(0, 2), none)]
+    for T, K, color, mask in zip(
+        views.T_cam_obj, views.intrinsics, views.color, views.mask, strict=True
+    ):
+        fx, fy, cx, cy = (float(k) for k in K)
+        camera = Camera(fx, fy, cx, cy, color.shape[1], color.shape[0])
+        image = composite(project(arrays, camera, T), camera)
+        solid = (mask > 127) & (image[:, 4] > 0.5)
+        inner = cv2.erode(solid.astype(np.uint8), np.ones((2 * border + 1,) * 2, np.uint8))
+        pixels, scales, angles, descriptors = _describe(color, inner > 0)
+        if len(pixels) == 0:
+            continue
+        col, row = np.round(pixels).astype(np.int64).T
+        depth = image[row, 3, col] / image[row, 4, col]
+        points = se3.transform(se3.inverse(T), camera.back_project(pixels, depth))
+        center = se3.transform(T, middle[None])[0]
+        size = reference.diameter_m * camera.fx / center[2]
+        sizes = np.full(len(pixels), size, np.float32)
+        to_center = (camera.project(center) - pixels).astype(np.float32)
+        parts.append(_Bank(points, scales, angles, descriptors, to_center, sizes))
+    return _Bank(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Bank))
+    )
+
+
+def _nearest(
+    queries: NDArray[np.float32], descriptors: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The most similar descriptors of each query [N, count], best first, and the cosines."""
+    count = min(count, len(descriptors))
+    indices, values = np.zeros((len(queries), count), np.int64), np.zeros((len(queries), count))
+    for start in range(0, len(queries), _CHUNK):
+        chunk = np.s_[start : start + _CHUNK]
+        similarity = queries[chunk] @ descriptors.T
+        best = np.argpartition(similarity, -count, axis=1)[:, -count:]
+        cosine = np.take_along_axis(similarity, best, 1)
+        order = np.argsort(-cosine, axis=1)
+        indices[chunk] = np.take_along_axis(best, order, 1)
+        values[chunk] = np.take_along_axis(cosine, order, 1)
+    return indices, values.astype(np.float32)
+
+
+def _describe(
+    rgb: NDArray[np.uint8], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Pixels [N, 2], scales [N], angles [N] and RootSIFT descriptors [N, 128] inside the mask.
+
+    RootSIFT: Arandjelovic and Zisserman 2012; the root makes the Euclidean distance Hellinger's.
+    """
+    gray = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+    sift = cv2.SIFT.create(_MOST_KEYPOINTS, contrastThreshold=0.02)
+    keypoints, descriptors = sift.detectAndCompute(gray, mask.astype(np.uint8))
+    if descriptors is None:
+        none = np.zeros(0, np.float32)
+        return none.reshape(0, 2), none, none, none.reshape(0, 128)
+    pixels = np.array([k.pt for k in keypoints], np.float32)
+    scales = np.array([k.size for k in keypoints], np.float32)
+    angles = np.radians(np.array([k.angle for k in keypoints], np.float32))
+    descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    return pixels, scales, angles, descriptors
