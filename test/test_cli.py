@@ -55,4 +55,4 @@ def test_the_command_line_starts_fast() -> None:
     result = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert result.stdout.strip() == '[]'
+    assert result.stdout.strip() == 'set()'

@@ -314,8 +314,11 @@ def test_registration_from_live_topics_takes_poses_from_tf(
     assert answer.accepted, answer.message
     T_cam_obj = se3.from_rotation_translation(np.eye(3), [0.0, 0.0, 0.5])
 
+    color, depth = np.full((48, 64, 3), 60, np.uint8), np.full((48, 64), 0.6, np.float32)
+    color[18:30, 26:38], depth[18:30, 26:38] = (200, 40, 40), 0.5
+
     def show() -> bool:
-        stamp_ns = world.show()
+        stamp_ns = world.show(color, depth)
         transform = transform_to_message(header_at(stamp_ns), 'turntable', T_cam_obj)
         world.send('/tf', TFMessage(transforms=[transform]))
         return ids(lists[-1]) == ['can', 'mug']
@@ -325,7 +328,8 @@ def test_registration_from_live_topics_takes_poses_from_tf(
     assert len(fitting.views) == 5
     np.testing.assert_allclose(fitting.views[0].T_cam_obj, T_cam_obj, atol=1e-9)
     assert fitting.views[0].mask is not None
-    assert 0 < fitting.views[0].mask.sum() < 64 * 48
+    assert fitting.views[0].mask[20:28, 28:36].all()
+    assert fitting.views[0].mask.sum() < 20 * 20
 
 
 def test_registration_without_live_images_says_what_is_missing(world: World, lists: list) -> None:
