@@ -49,9 +49,7 @@ def test_parameters_prints_the_tables() -> None:
 
 
 def test_the_command_line_starts_fast() -> None:
-    code = (
-        'import sys, gs_pose_ros.cli; print([m for m in ("torch", "rclpy") if m in sys.modules])'
-    )
+    code = 'import sys, gs_pose_ros.cli; print({"torch", "rclpy"} & set(sys.modules))'
     result = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
     )
