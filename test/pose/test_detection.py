@@ -9,8 +9,7 @@ import pytest
 
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.detection import TemplateDetector, _half_turns
+from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.proposals import ColorProposals, DepthProposals
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.templates import TemplateSettings
@@ -120,15 +119,3 @@ def test_what_is_hidden_is_not_in_the_mask() -> None:
     assert iou(whole, scene.masks[0]) > 0.85
     assert not visible[:, middle:].any()
     assert iou(visible[:, :middle], scene.masks[0][:, :middle]) > 0.85
-
-
-def test_half_turns_are_about_the_axes_of_the_box() -> None:
-    T = se3.exp([0.1, 0.2, 0.5, 1.0, -0.4, 0.3])
-    center = reference().box.mean(0)
-    turned = _half_turns(reference(), T)
-    assert len(turned) == 3
-    for axis, other in enumerate(turned):
-        assert se3.is_rigid(other)
-        assert np.allclose(se3.transform(other, center[None]), se3.transform(T, center[None]))
-        assert np.allclose(other[:3, axis], T[:3, axis])
-        assert se3.rotation_angle(other[:3, :3], T[:3, :3]) == pytest.approx(np.pi)
