@@ -31,7 +31,7 @@ FILL = 0.8  # of the picture's side, by the object's diameter
 SAMPLES = 2  # rays a pixel and axis
 AMBIENT, DIFFUSE = 0.55, 0.5
 LIGHT = np.array([-0.3, -0.7, -1.0]) / np.linalg.norm([-0.3, -0.7, -1.0])  # camera axes, towards
-UNTEXTURED = (150, 150, 150)  # RGB of a mesh that says nothing of its colour
+PAINT = (150.0, 150.0, 150.0)  # RGB of a mesh that says nothing of its colour
 BACKGROUND = (70, 70, 70)
 DEPTH_UNIT_MM = 0.1
 
@@ -46,9 +46,10 @@ class Surface:
     normals: NDArray[np.float64]  # [V, 3]
     uv: NDArray[np.float64] | None  # [V, 2]
     texture: NDArray[np.float32] | None  # [H, W, 3] RGB
+    paint: tuple[float, ...] = PAINT  # without a texture
 
     @classmethod
-    def read(cls, path: Path) -> Surface:
+    def read(cls, path: Path, paint: tuple[float, ...] = PAINT) -> Surface:
         """From a file with or without a texture."""
         mesh = trimesh.load_mesh(path, process=False)
         material = getattr(mesh.visual, 'material', None)
@@ -61,12 +62,13 @@ class Surface:
             normals=np.asarray(mesh.vertex_normals, np.float64),
             uv=np.asarray(mesh.visual.uv, np.float64) if textured else None,
             texture=np.asarray(image.convert('RGB'), np.float32) if textured else None,
+            paint=paint,
         )
 
     def colors(self, face: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """RGB [N, 3] in 0 to 255 at barycentric `weights` [N, 3] of the faces [N]."""
         if self.uv is None or self.texture is None:
-            return np.tile(np.array(UNTEXTURED, np.float64), (len(face), 1))
+            return np.tile(np.array(self.paint), (len(face), 1))
         u, v = (weights[..., None] * self.uv[self.faces[face]]).sum(1).T
         height, width = self.texture.shape[:2]
         x = (u % 1) * width - 0.5
@@ -91,12 +93,16 @@ def main() -> None:
     parser.add_argument('--objects', default='', help='BOP ids, separated by commas; all if empty')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--views', type=int, default=40)
+    parser.add_argument(
+        '--paint', default='', help='R,G,B (0 to 255) of the meshes that have no texture'
+    )
     arguments = parser.parse_args()
     infos = json.loads((arguments.models / 'models_info.json').read_text())
     ids = [int(i) for i in arguments.objects.split(',')] if arguments.objects else map(int, infos)
+    paint = tuple(map(float, arguments.paint.split(','))) if arguments.paint else PAINT
     for object_id in sorted(ids):
         started = time.monotonic()
-        surface = Surface.read(arguments.models / f'obj_{object_id:06d}.obj')
+        surface = Surface.read(arguments.models / f'obj_{object_id:06d}.obj', paint)
         folder = arguments.out / 'train' / f'{object_id:06d}'
         poses = sphere_poses(surface.vertices, arguments.views)
         write_scene(folder, object_id, [(T, render(surface, T)) for T in poses])

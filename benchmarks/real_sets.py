@@ -20,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import tyro
 from numpy.typing import NDArray
 
@@ -173,7 +174,8 @@ def look_at_box(views: Sequence[RegistrationView]) -> NDArray[np.float64]:
 
 def beside(reference: ObjectReference, view: RegistrationView) -> NDArray[np.uint8]:
     """The picture, its masked part and the rendering [H, 3 W, 3] RGB."""
-    color = render(reference.gaussians, view.camera, view.T_cam_obj).color.detach().numpy()
+    T_cam_obj = torch.from_numpy(view.T_cam_obj)
+    color = render(reference.gaussians, view.camera, T_cam_obj).color.detach().numpy()
     rendered = np.rint(color.clip(0, 1) * 255).astype(np.uint8)
     assert view.mask is not None
     return np.hstack([view.color, view.color * view.mask[..., None], rendered])
