@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import cv2
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,9 @@ class LMRefiner:
 
     crop_padding: float = 1.3  # side of the crop in diameters at the object's distance
     silhouette_sigma: float = 0.25
+    # Colours are compared without what varies slower than this share of the crop: shading moves
+    # with the light, not with the object. 0 compares them as they are.
+    detail: float = 0.12
     # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
     depth_noise_m: float = 0.001
     depth_noise_per_m2: float = 0.002
@@ -236,13 +240,18 @@ class LMRefiner:
         """Render at T and accumulate the normal equations of all residuals."""
         camera = window.camera
         image = composite(project(arrays, camera, T), camera)
-        gain = _fit_gain(image, window.color, window.depth, sigma_depth * 4, gain)
+        color = window.color
+        if self.detail > 0:
+            image, color = without_shading(
+                image, window, self.detail * camera.width, sigma_depth * self.robust_cut
+            )
+        gain = _fit_gain(image, color, window.depth, sigma_depth * self.robust_cut, gain)
         center = T[:3, :3] @ center_obj + T[:3, 3]
         noise = self.depth_noise_m + self.depth_noise_per_m2 * center[2] ** 2
         H, b = np.zeros((6, 6)), np.zeros(6)
         cost, support = _normal_equations(
             image,
-            window.color,
+            color,
             window.depth,
             window.mask,
             np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
@@ -267,6 +276,32 @@ class NormalEquations:
     cost: float  # mean robust cost over the rendered pixels
     support: int  # pixels that constrain the pose
     gain: NDArray[np.float64]  # [6] colour gains and offsets, image = gain * rendering + offset
+
+
+def without_shading(
+    image: NDArray[np.float32], window: ObjectWindow, sigma: float, depth_cut: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rendering [S, 5, S] and observed colour [S, S, 3] less their means over `sigma` pixels.
+
+    The means are taken over the pixels that show the object in both, so that neither background
+    nor what stands in front leaks in.
+    """
+    alpha = image[:, 4]
+    shown = (alpha > 0.5) & ~np.isnan(window.color[..., 0])
+    z = image[:, 3] / np.maximum(alpha, np.float32(1e-6))
+    shown &= (window.depth == 0) | (np.abs(window.depth - z) < depth_cut)
+    weight = shown.astype(np.float32)
+    rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, np.float32(1e-6))[..., None]
+    both = np.concatenate([rendered, np.nan_to_num(window.color)], -1)
+    total = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32(1e-3))
+    planes = [
+        cv2.GaussianBlur(np.ascontiguousarray(both[..., k]) * weight, (0, 0), sigma) / total
+        for k in range(6)
+    ]
+    means = np.stack(planes, -1)
+    out = image.copy()
+    out[:, :3] = ((rendered - means[..., :3]) * alpha[..., None]).transpose(0, 2, 1)
+    return out, np.asarray(window.color - means[..., 3:], np.float32)
 
 
 def align_to_mask(

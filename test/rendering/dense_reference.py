@@ -78,9 +78,7 @@ def render_dense(gaussians: Gaussians, camera: Camera, T: Tensor) -> Tensor:
     direction = direction / direction.norm(dim=-1, keepdim=True)
     basis = _sh_basis(direction, g.sh.shape[1])
     color = (torch.einsum('nk,nkc->nc', basis, g.sh) + 0.5).clamp(min=0)
-    ys, xs = torch.meshgrid(
-        torch.arange(camera.height), torch.arange(camera.width), indexing='ij'
-    )
+    ys, xs = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing='ij')
     pixels = torch.stack([xs, ys], -1).double()
     T_pixel = torch.ones(camera.shape, dtype=torch.float64)
     done = torch.zeros(camera.shape, dtype=torch.bool)

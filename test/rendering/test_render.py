@@ -159,4 +159,6 @@ def test_gsplat_equals_numba(degree: int) -> None:
     torch.testing.assert_close(image, other.cpu(), atol=1e-3, rtol=1e-3)
     for field in dataclasses.fields(g):
         got, want = getattr(ours, field.name).grad, getattr(theirs, field.name).grad.cpu()
-        torch.testing.assert_close(got / want.abs().max(), want / want.abs().max(), atol=1e-2, rtol=0)
+        torch.testing.assert_close(
+            got / want.abs().max(), want / want.abs().max(), atol=1e-2, rtol=0
+        )
