@@ -38,7 +38,7 @@ class SupportPlaneSegmentation:
         must be there.
         """
         assert frame.depth is not None
-        depth = cv2.medianBlur(frame.depth, 5)
+        depth = np.asarray(cv2.medianBlur(frame.depth, 5), np.float32)
         mask = (depth > 0) & (depth < self.max_depth_m)
         points = frame.camera.point_map(depth)
         threshold = self.min_height_m * np.maximum(1, depth**2)
@@ -52,7 +52,7 @@ class SupportPlaneSegmentation:
             near = depth < np.median(surface) if len(surface) else np.zeros_like(mask)
             high = height > self.max_height_m
             in_front = np.count_nonzero(mask & high & near) / np.count_nonzero(mask)
-            mask &= (height > threshold) & ~(high & ~near)
+            mask = mask & (height > threshold) & ~(high & ~near)
             if in_front < self.backdrop_share:
                 break
         opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -83,11 +83,12 @@ class SupportPlaneSegmentation:
 
 
 def cut_out(
-    frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64], size: int = 72
+    frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64], size: int = 112
 ) -> NDArray[np.bool_] | None:
     """Mask [H, W] of the object near a rough pose, by GrabCut (Rother et al. 2004), or None.
 
-    The rendered silhouette says where the object probably is, a wide ring around it where not.
+    The middle of the rendered silhouette is the object, the rest of it probably, a wide ring
+    around it probably not.
     """
     padding = 2.0
     window = ObjectWindow.around(frame, reference, T_cam_obj, None, padding, size)
@@ -103,11 +104,15 @@ def cut_out(
     labels = np.full(solid.shape, cv2.GC_BGD, np.uint8)
     labels[cv2.dilate(solid, square, iterations=reach) > 0] = cv2.GC_PR_BGD
     labels[solid > 0] = cv2.GC_PR_FGD
+    # Without a sure core GrabCut often gives the whole object to the background.
+    inner = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
+    labels[inner > 0.5 * inner.max()] = cv2.GC_FGD
     # Only what the image shows: the black beyond its border is no colour of the background.
     known = ~np.isnan(window.color[..., 0])
     shown = np.ix_(known.any(1), known.any(0))
     inside = np.ascontiguousarray(labels[shown])
-    if np.count_nonzero(inside == cv2.GC_PR_FGD) < 20 or not (inside == cv2.GC_BGD).any():
+    figure = (inside == cv2.GC_FGD) | (inside == cv2.GC_PR_FGD)
+    if np.count_nonzero(figure) < 20 or not (inside == cv2.GC_BGD).any():
         return None
     bgr = (np.nan_to_num(window.color[shown][..., ::-1]) * 255).astype(np.uint8)
     cv2.setRNGSeed(0)  # k-means starts anywhere: the same picture shall give the same mask
