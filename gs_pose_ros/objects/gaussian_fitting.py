@@ -26,6 +26,9 @@ class FittingView:
     depth: Tensor | None  # [H, W] m, 0 where unknown
     camera: Camera
     T_cam_obj: Tensor  # [4, 4] float64
+    # [H, W] in [0, 1]: the part that lies inside the picture; None if all does. Color, mask and
+    # depth are 0 elsewhere, which says nothing of the object.
+    inside: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class GaussianFitting:
 
     def _loss(self, gaussians: Gaussians, view: FittingView, diameter_m: float) -> Tensor:
         color, alpha, depth = render(gaussians, view.camera, view.T_cam_obj)
+        if view.inside is not None:
+            color, alpha = color * view.inside[..., None], alpha * view.inside
         loss = (1 - self.ssim_weight) * (color - view.color).abs().mean()
         loss = loss + self.ssim_weight * (1 - ssim(color, view.color))
         loss = loss + self.mask_weight * (alpha - view.mask).abs().mean()

@@ -365,10 +365,14 @@ def _crop(
     window = camera.crop(left, top, side, side, factor)
     crop = view.frame.warp(window, left, top, factor)
     mask = warp_window(view.mask.astype(np.float32), window, left, top, factor)
+    inside = warp_window(np.ones_like(view.mask, np.float32), window, left, top, factor)
+    if inside.mean() < 0.1:
+        raise GsPoseError('a view has the object outside its picture: is T_cam_obj inverted?')
     return FittingView(
         color=torch.from_numpy(crop.color),
         mask=torch.from_numpy(mask),
         depth=None if crop.depth is None else torch.from_numpy(crop.depth),
         camera=window,
         T_cam_obj=torch.from_numpy(view.T_cam_obj),
+        inside=None if inside.min() > 0.999 else torch.from_numpy(inside),
     )

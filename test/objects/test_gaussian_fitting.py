@@ -175,3 +175,25 @@ def test_the_rotations_of_quaternions_are_those_of_the_geometry() -> None:
     quats = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     expected = np.stack([se3.quat_to_mat(q) for q in quats.numpy()])
     assert np.allclose(_rotations(quats).numpy(), expected, atol=1e-5)
+
+
+def test_what_the_picture_cuts_off_is_not_missing_from_the_object() -> None:
+    def cut(view: FittingView, known: bool) -> FittingView:
+        inside = torch.ones_like(view.mask)
+        inside[:24] = 0  # the object's upper half is outside the picture
+        assert view.depth is not None
+        return replace(
+            view,
+            color=view.color * inside[..., None],
+            mask=view.mask * inside,
+            depth=view.depth * inside,
+            inside=inside if known else None,
+        )
+
+    whole, rest = views()[-1:], views()[:4]
+    psnr = {}
+    for known in (True, False):
+        crops = [cut(view, known) for view in views()[4:-1]]
+        fitted = SHORT.fit(gray_points(), [*rest, *crops], 0.2)
+        psnr[known] = heldout_psnr(fitted, whole)[0]
+    assert psnr[True] > psnr[False] + 2
