@@ -37,19 +37,21 @@ class TemplateDetector:
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
     proposals: int = 120  # an object and image, after suppression of near duplicates
     refined: int = 10  # proposals that are refined coarsely
+    places: int = 6  # that are cut out, without depth only
+    cut_out_again: int = 3  # of the places, from the pose found there
     turned: int = 2  # refined proposals whose look-alikes are tried
     look_alikes: LookAlikes = LookAlikes()
     max_instances: int = 5
     min_score: float = 0.6  # of the verification
+    min_score_color: float = 0.68  # the same without depth, where more passes for the object
     max_overlap: float = 0.4  # share of a detection's pixels that a better one may claim
 
     def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
         """All instances of the objects in one frame, best first; empty when there are none.
 
-        What has texture is proposed by its local features as well as by templates.
-
         With depth, templates stand on the foreground at the scale its depth gives; without, they
-        are tried at a ladder of distances, which is slower and finds less.
+        are tried at a ladder of distances, which is slower and finds less. What has texture is
+        also proposed by its local features.
         """
         found: list[_Found] = []
         features = FrameFeatures.of(frame)
@@ -123,20 +125,32 @@ class TemplateDetector:
                 )
                 check = self.refiner.verification.check(frame, reference, refined, mask)
                 score = check.score * min(1.0, check.silhouette / 0.9)
-                candidates.append(_Found(reference, refined, replace(check, score=score), mask))
+                candidates.append(_Found(reference, refined, replace(check, score=score)))
             return max(candidates, key=lambda c: c.check.score)
+
+        def uncut(f: _Found) -> _Found:
+            # The cut is good to a few pixels; colours and their edges tell the distance better.
+            T = self.refiner.refine_unmasked(
+                frame, reference, f.T_cam_obj, None, self.refiner.coarse[1:]
+            )
+            return _Found(reference, T, self.refiner.verification.check(frame, reference, T))
 
         places: list[NDArray[np.float64]] = []
         for T in poses:
-            if len(places) == self.refined:
+            if len(places) == self.places:
                 break
             pixel = frame.camera.project(T[:3, 3])
             size = reference.diameter_m * frame.camera.fx / T[2, 3]
             taken = (np.linalg.norm(frame.camera.project(p[:3, 3]) - pixel) for p in places)
             if not any(distance < 0.25 * size for distance in taken):
                 places.append(T)
-        found = map_threads(place, places)
-        return [f for f in found if f is not None and f.check.score >= 0.7 * self.min_score]
+        found = [f for f in map_threads(place, places) if f is not None]
+        # A better pose cuts out better.
+        best = sorted(found, key=lambda f: -f.check.score)[: self.cut_out_again]
+        found += [f for f in map_threads(place, [f.T_cam_obj for f in best]) if f is not None]
+        found = map_threads(uncut, [f for f in found if f.check.score >= 0.7 * self.min_score])
+        near, far = 0.9 * self.color_proposals.nearest_m, 1.1 * self.color_proposals.farthest_m
+        return [f for f in found if near < f.T_cam_obj[2, 3] < far]
 
     def _distinct(self, found: list[_Found]) -> list[_Found]:
         """Best first, without those that refinement has brought to the pose of a better one."""
@@ -172,7 +186,7 @@ class TemplateDetector:
                 continue
             fine = self._refined_finely(frame, foreground, candidate)
             check = self.refiner.verification.check(frame, candidate.reference, fine)
-            if check.score < self.min_score:
+            if check.score < (self.min_score if frame.depth is not None else self.min_score_color):
                 continue
             visible = self.visible_mask(frame, candidate.reference, fine)
             if not visible.any():
@@ -185,11 +199,9 @@ class TemplateDetector:
     def _refined_finely(
         self, frame: RGBDFrame, foreground: NDArray[np.bool_] | None, candidate: _Found
     ) -> NDArray[np.float64]:
-        levels = self.refiner.fine[:1]
-        reference, T = candidate.reference, candidate.T_cam_obj
-        if candidate.mask is not None:
-            return self.refiner.refine_masked(frame, reference, T, candidate.mask, levels)
-        return self.refiner.refine_unmasked(frame, reference, T, foreground, levels)
+        return self.refiner.refine_unmasked(
+            frame, candidate.reference, candidate.T_cam_obj, foreground, self.refiner.fine[:1]
+        )
 
     def visible_mask(
         self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
@@ -212,4 +224,3 @@ class _Found:
     reference: ObjectReference
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
-    mask: NDArray[np.bool_] | None = None  # [H, W] where it was cut out of a colour image

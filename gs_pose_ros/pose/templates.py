@@ -38,6 +38,7 @@ class TemplateSettings:
     extent: float = 1.1  # side of a template in diameters
     with_depth: bool = True  # geometry and figure/ground, or colour gradients in their place
     gradient_weight: float = 1.5
+    outline_weight: float = 1.0  # of the gradients along the silhouette, without depth only
     geometry_weight: float = 1.0
     color_weight: float = 1.5
     # Figure and ground: foreground inside the silhouette, background around it (which clutter
@@ -229,6 +230,8 @@ def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank
         relative = (depth - z_anchor).astype(np.float32)
         inner_step = max(1, round(0.5 * settings.extent / settings.cells / pixel))
         gradients = gradient_features(blurred, inner_step)
+        outline = gradient_features(np.repeat(weight[..., None], 3, -1), inner_step)
+        rim = (weight > 0.15) & (weight < 0.85)
         for k in range(settings.in_plane):
             angle = 2 * np.pi * k / settings.in_plane
             c, s = np.cos(angle), np.sin(angle)
@@ -237,7 +240,8 @@ def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank
             col, row = np.round(at.T).astype(np.int64)
             inside = (col >= 0) & (col < size) & (row >= 0) & (row < size)
             col, row = col.clip(0, size - 1), row.clip(0, size - 1)
-            inside &= mask[row, col]
+            within = inside
+            inside = within & mask[row, col]
             if not inside.any():
                 continue
             colors = color_features(blurred[row, col]) * np.float32(settings.color_weight)
@@ -255,9 +259,13 @@ def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank
                 block = [geometry * share, colors * share, figure[:, None]]
             else:
                 double = np.array([[c * c - s * s, -2 * s * c], [2 * s * c, c * c - s * s]])
-                turned = gradients[row, col] @ double.T.astype(np.float32)
+                edge = (within & rim[row, col])[:, None]
+                turned = np.where(edge, 0, gradients[row, col] * share)
                 turned *= np.float32(settings.gradient_weight)
-                block = [colors * share, turned * share]
+                if edge.any():
+                    edge_share = settings.outline_weight / np.count_nonzero(edge)
+                    turned += edge * outline[row, col] * np.float32(edge_share)
+                block = [colors * share, turned @ double.T.astype(np.float32)]
             features.append(np.concatenate(block, -1).ravel())
             coverage.append(np.count_nonzero(inside) / len(offsets))
             turn = np.eye(3)

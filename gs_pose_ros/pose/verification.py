@@ -25,7 +25,7 @@ class PoseCheck:
     depth: float  # share of the visible pixels with known depth that agree; 1 without depth
     color: float  # agreement of colour after a gain for the light
     structure: float  # correlation of the luminance pattern, 1 where the object has none
-    outline: float  # share of the visible outline that lies on an edge of the image or the depth
+    outline: float  # share of the visible outline that lies on an edge of the image
     silhouette: float  # overlap with the visible mask; 1 without one
 
 
@@ -88,7 +88,9 @@ class Verification:
         color, structure = self._colors(
             rendered[compared].astype(np.float32), window.color[compared]
         )
-        outline = self._outline(solid, hidden, window)
+        # Where no depth can contradict, an edge must also run as the outline does.
+        edges = _edges(window.color) if known.any() else _edges_along(alpha, window.color)
+        outline = self._outline(solid, hidden, window, edges)
         silhouette = 1.0
         if mask is not None:
             labelled = window.mask > 0.5
@@ -137,9 +139,13 @@ class Verification:
         return color, float(np.clip(structure, 0, 1))
 
     def _outline(
-        self, solid: NDArray[np.bool_], hidden: NDArray[np.bool_], window: ObjectWindow
+        self,
+        solid: NDArray[np.bool_],
+        hidden: NDArray[np.bool_],
+        window: ObjectWindow,
+        edges: NDArray[np.bool_],
     ) -> float:
-        """Share of the outline within 2 px of an edge of the image; hidden parts left out."""
+        """Share of the outline that lies on the edges [S, S]; hidden parts left out."""
         square = np.ones((3, 3), np.uint8)
         shape = solid.astype(np.uint8)
         outline = solid & (cv2.erode(shape, square) == 0)
@@ -147,10 +153,24 @@ class Verification:
         outline &= cv2.dilate(hidden.astype(np.uint8), square) == 0
         if np.count_nonzero(outline) < 10:
             return 1.0
-        gray = (np.nan_to_num(window.color) * 255).astype(np.uint8)
-        edges = np.zeros(solid.shape, np.uint8)
-        for channel in range(3):
-            found = np.asarray(cv2.Canny(np.ascontiguousarray(gray[..., channel]), 20, 50))
-            edges = np.maximum(edges, found)
-        near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
-        return np.count_nonzero(near & outline) / np.count_nonzero(outline)
+        return np.count_nonzero(edges & outline) / np.count_nonzero(outline)
+
+
+def _edges(color: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """What lies within 2 px of an edge of any channel."""
+    gray = (np.nan_to_num(color) * 255).astype(np.uint8)
+    edges = [cv2.Canny(np.ascontiguousarray(gray[..., c]), 20, 50) for c in range(3)]
+    return cv2.dilate(np.max(edges, 0), np.ones((5, 5), np.uint8)) > 0
+
+
+def _edges_along(alpha: NDArray[np.float32], color: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """What lies within 1 px of an edge that runs as the outline of alpha [S, S] does there."""
+    soft = cv2.GaussianBlur(alpha, (0, 0), 1.0)
+    normal = np.stack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)], -1)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
+    smooth = cv2.GaussianBlur(np.nan_to_num(color), (0, 0), 1.0)
+    # Of a ramp of slope 1 a px, Sobel's sum is 8.
+    gx, gy = (cv2.Sobel(smooth, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
+    across = np.abs(gx * normal[..., :1] + gy * normal[..., 1:])
+    edges = ((across > 0.025) & (across > 0.9 * np.hypot(gx, gy))).any(-1)
+    return cv2.dilate(edges.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
