@@ -184,7 +184,13 @@ class TemplateDetector:
                 continue
             if np.count_nonzero(visible & taken) > self.max_overlap * np.count_nonzero(visible):
                 continue
-            fine = self._refined_finely(frame, foreground, candidate)
+            fine = self.refiner.refine_unmasked(
+                frame,
+                candidate.reference,
+                candidate.T_cam_obj,
+                foreground,
+                self.refiner.fine[:1],
+            )
             check = self.refiner.verification.check(frame, candidate.reference, fine)
             if check.score < (self.min_score if frame.depth is not None else self.min_score_color):
                 continue
@@ -195,13 +201,6 @@ class TemplateDetector:
             counts[object_id] = counts.get(object_id, 0) + 1
             detections.append(Detection.from_full_mask(object_id, check.score, visible, (fine,)))
         return sorted(detections, key=lambda d: -d.score)
-
-    def _refined_finely(
-        self, frame: RGBDFrame, foreground: NDArray[np.bool_] | None, candidate: _Found
-    ) -> NDArray[np.float64]:
-        return self.refiner.refine_unmasked(
-            frame, candidate.reference, candidate.T_cam_obj, foreground, self.refiner.fine[:1]
-        )
 
     def visible_mask(
         self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
