@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / 'gs_pose_ros'
 # From the bottom up. A module may import its own layer (inside a folder) and those above it in
 # this list; 'frame' and its neighbours are one layer, and import each other without a cycle.
 LAYERS = (
-    ('errors', 'parallel'),
+    ('bounds', 'errors', 'parallel'),
     ('geometry',),
     ('frame', 'estimate', 'gaussians', 'ply', 'losses'),
     ('rendering',),

@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
+from gs_pose_ros.bounds import Bounds
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.frame import RGBDFrame
@@ -46,14 +47,11 @@ class DetectorSettings(StageSettings):
         ('',), 'Look for these objects only; an empty name stands for all.'
     )
     rest_while_tracked: bool = setting(True, 'Do not look for objects that are tracked.')
-    track_timeout_s: float = setting(
-        2.0, 'A track that gs_refiner is silent about for so long is over.', 0.1, 60.0
+    track_timeout_s: Annotated[float, Bounds(0.1, 60)] = setting(
+        2.0, 'A track that gs_refiner is silent about for so long is over.'
     )
-    redetect_period_s: float = setting(
-        10.0,
-        'Look for tracked objects too, this often: more may have come. 0: never.',
-        0.0,
-        3600.0,
+    redetect_period_s: Annotated[float, Bounds(0, 3600)] = setting(
+        10.0, 'Look for tracked objects too, this often: more may have come. 0: never.'
     )
     detector: TemplateDetector = field(default_factory=TemplateDetector)
 

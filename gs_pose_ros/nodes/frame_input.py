@@ -13,6 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from gs_pose_ros.bounds import Queue
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
 from gs_pose_ros.nodes.parameters import setting
@@ -41,9 +42,7 @@ class InputSettings:
     rectified: bool = setting(
         False, 'Images are image_rect: use P of camera_info. Otherwise K, and D is undone.'
     )
-    sync_queue: int = setting(
-        15, 'Messages of each topic that wait to be taken in and joined.', 2, 1000
-    )
+    sync_queue: Queue = setting(15, 'Messages of each topic that wait to be taken in and joined.')
 
 
 class ImageSet(NamedTuple):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
+from gs_pose_ros.bounds import Many, Queue
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
@@ -78,16 +79,14 @@ class RefinerSettings(StageSettings):
     """Parameters of the refiner node."""
 
     input: InputSettings = field(default_factory=InputSettings)
-    history: int = setting(
-        100, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.', 2, 1000
+    history: Queue = setting(
+        100, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.'
     )
     method: Literal['lm', 'paper'] = setting(
         'lm', 'How initial poses are refined; tracking is always `lm`.'
     )
     track: bool = setting(True, 'Follow refined objects from image to image.')
-    max_lost_images: int = setting(
-        3, 'Images in a row after which a lost object is given up.', 1, 1000
-    )
+    max_lost_images: Many = setting(3, 'Images in a row after which a lost object is given up.')
     publish_tf: bool = setting(True, 'Publish TF from the camera to each object.')
     lm: LMRefiner = field(default_factory=LMRefiner)
     paper: GSRefiner = field(default_factory=GSRefiner)

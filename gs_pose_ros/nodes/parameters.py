@@ -1,7 +1,7 @@
 """Node parameters from the fields of frozen dataclasses: a default is written once.
 
 Name, type and default are the field's; the description is `metadata['doc']` or the comment beside
-or above the field; the range is `metadata['range']`; a `Literal` lists its choices. A nested
+or above the field; the range is the `Bounds` in its type; a `Literal` lists its choices. A nested
 dataclass becomes a prefix: `fitting.iterations`. Fields of a kind that ROS has no parameter type
 for keep their default.
 """
@@ -13,7 +13,7 @@ import threading
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -24,6 +24,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from gs_pose_ros.bounds import Bounds
 from gs_pose_ros.ros_compat.field_docs import field_docs
 
 S = TypeVar('S')
@@ -43,12 +44,9 @@ _ARRAYS = {
 }
 
 
-def setting(default: T, doc: str, low: float | None = None, high: float | None = None) -> T:
-    """A dataclass field with a description and, for numbers, an inclusive range."""
-    metadata: dict[str, Any] = {'doc': doc}
-    if low is not None or high is not None:
-        metadata['range'] = (low, high)
-    return typing.cast(T, dataclasses.field(default=default, metadata=metadata))
+def setting(default: T, doc: str) -> T:
+    """A dataclass field with a description."""
+    return typing.cast(T, dataclasses.field(default=default, metadata={'doc': doc}))
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class ParameterField:
     type: Parameter.Type
     default: Any
     doc: str
-    range: tuple[float | None, float | None] | None
+    bounds: Bounds | None
     choices: tuple[str, ...]
 
     def check(self, value: Any) -> None:
@@ -73,17 +71,15 @@ class ParameterField:
         out = ParameterDescriptor(
             name=self.name, description=doc.strip(), type=self.type.value, dynamic_typing=False
         )
-        if self.range is not None:
-            low, high = self.range
+        if self.bounds is not None:
+            low, high = self.bounds.low, self.bounds.high
             if self.type == Parameter.Type.INTEGER:
-                bounds = (-(2**63) if low is None else low, 2**63 - 1 if high is None else high)
-                out.integer_range = [
-                    IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]))
-                ]
+                ends = (-(2**63) if low is None else low, 2**63 - 1 if high is None else high)
+                out.integer_range = [IntegerRange(from_value=int(ends[0]), to_value=int(ends[1]))]
             else:
-                bounds = (-1e300 if low is None else low, 1e300 if high is None else high)
+                ends = (-1e300 if low is None else low, 1e300 if high is None else high)
                 out.floating_point_range = [
-                    FloatingPointRange(from_value=float(bounds[0]), to_value=float(bounds[1]))
+                    FloatingPointRange(from_value=float(ends[0]), to_value=float(ends[1]))
                 ]
         return out
 
@@ -92,7 +88,7 @@ def parameter_fields(settings: Any, prefix: str = '') -> list[ParameterField]:
     """The parameters of a settings dataclass (its type, or an object that gives the defaults)."""
     if isinstance(settings, type):
         settings = settings()
-    hints = typing.get_type_hints(type(settings))
+    hints = typing.get_type_hints(type(settings), include_extras=True)
     comments = field_docs(type(settings))
     out: list[ParameterField] = []
     for field in dataclasses.fields(settings):
@@ -101,9 +97,12 @@ def parameter_fields(settings: Any, prefix: str = '') -> list[ParameterField]:
         if dataclasses.is_dataclass(value):
             out += parameter_fields(value, name + '.')
             continue
+        bounds = None
+        if typing.get_origin(hint) is Annotated:
+            hint, *extras = typing.get_args(hint)
+            bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
         doc = field.metadata.get('doc', comments.get(field.name, ''))
-        bounds = field.metadata.get('range')
         if (kind := _type_of(hint)) is not None:
             out.append(ParameterField(name, kind, value, doc, bounds, choices))
     return out
@@ -158,13 +157,13 @@ def markdown_table(fields: Sequence[ParameterField]) -> str:
     """A table of parameters for the README."""
     rows = ['| parameter | type | default | range | meaning |', '| --- | --- | --- | --- | --- |']
     for f in fields:
-        bounds = ' or '.join(f.choices)
-        if f.range is not None:
-            low, high = ('' if bound is None else f'{bound:g}' for bound in f.range)
-            bounds = f'{low} … {high}'
+        allowed = ' or '.join(f.choices)
+        if f.bounds is not None:
+            ends = (f.bounds.low, f.bounds.high)
+            allowed = ' … '.join('' if end is None else f'{end:,}' for end in ends)
         kind = f.type.name.lower().replace('_', ' ')
         default = _to_ros(f.default)
-        rows.append(f'| `{f.name}` | {kind} | `{default!r}` | {bounds} | {f.doc} |')
+        rows.append(f'| `{f.name}` | {kind} | `{default!r}` | {allowed} | {f.doc} |')
     return '\n'.join(rows)
 
 

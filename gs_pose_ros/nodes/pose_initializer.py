@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from std_msgs.msg import Header
 
+from gs_pose_ros.bounds import Queue
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
@@ -45,8 +46,8 @@ class InitializerSettings(StageSettings):
     """Parameters of the pose initializer node."""
 
     input: InputSettings = field(default_factory=InputSettings)
-    history: int = setting(
-        60, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.', 2, 1000
+    history: Queue = setting(
+        60, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.'
     )
     retrieval: TemplateRetrieval = field(default_factory=TemplateRetrieval)
 

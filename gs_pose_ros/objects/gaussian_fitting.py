@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gs_pose_ros.bounds import Count, CountOrNone, NonNegative, Share
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
@@ -35,22 +36,22 @@ class FittingView:
 class GaussianFitting:
     """Settings of the optimisation; rates as in 3DGS, those of positions in diameters."""
 
-    iterations: int = 1200
-    max_gaussians: int = 12_000
-    densify_from: int = 200
-    densify_until: int = 900
-    densify_every: int = 100
+    iterations: Count = 1200
+    max_gaussians: Count = 12_000
+    densify_from: CountOrNone = 200
+    densify_until: CountOrNone = 900
+    densify_every: Count = 100
     # Share of the Gaussians, those with the largest gradients, that is split or cloned each time.
-    densify_share: float = 0.08
-    prune_opacity: float = 0.03
-    lr_means: float = 4e-4  # in diameters, falls to 1 % of it
-    lr_quats: float = 2e-3
-    lr_log_scales: float = 8e-3
-    lr_logit_opacities: float = 4e-2
-    lr_sh: float = 2.5e-3  # higher degrees take a tenth of it
-    ssim_weight: float = 0.2  # lambda_dssim of 3DGS
-    mask_weight: float = 0.5
-    depth_weight: float = 1.0  # per diameter of depth error
+    densify_share: Share = 0.08
+    prune_opacity: Share = 0.03
+    lr_means: NonNegative = 4e-4  # in diameters, falls to 1 % of it
+    lr_quats: NonNegative = 2e-3
+    lr_log_scales: NonNegative = 8e-3
+    lr_logit_opacities: NonNegative = 4e-2
+    lr_sh: NonNegative = 2.5e-3  # higher degrees take a tenth of it
+    ssim_weight: Share = 0.2  # lambda_dssim of 3DGS
+    mask_weight: NonNegative = 0.5
+    depth_weight: NonNegative = 1.0  # per diameter of depth error
 
     def fit(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.spatial.distance import pdist
 
+from gs_pose_ros.bounds import Bounds, Count, CountOrNone, CropSize, Extent
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame, warp_window
 from gs_pose_ros.gaussians import Gaussians
@@ -39,12 +41,13 @@ class RegistrationProgress:
 class RegistrationSettings:
     """How an object is registered; the defaults take 20 to 60 s for 40 views on two cores."""
 
-    crop_size: int = 224  # px, S of GS-Pose Sec. 7.2
-    crop_padding: float = 1.1  # side of a crop in diameters at the object's distance
-    points_across: int = 60  # first Gaussians across the diameter
-    heldout_every: int = 8  # every n-th view is kept from the fit to measure it
-    final_iterations: int = 300  # with all views, after the measurement
-    min_mask_pixels: int = 64  # views that show less of the object are dropped
+    crop_size: CropSize = 224  # px, S of GS-Pose Sec. 7.2
+    crop_padding: Extent = 1.1  # side of a crop in diameters at the object's distance
+    points_across: Annotated[int, Bounds(8, 300)] = 60  # first Gaussians across the diameter
+    # Every n-th view is kept from the fit to measure it.
+    heldout_every: Annotated[int, Bounds(2, 1000)] = 8
+    final_iterations: CountOrNone = 300  # with all views, after the measurement
+    min_mask_pixels: Count = 64  # views that show less of the object are dropped
     use_depth: bool = True
     fitting: GaussianFitting = field(default_factory=GaussianFitting)
     # Lowest and highest corner (m) of the object's box; None measures it.

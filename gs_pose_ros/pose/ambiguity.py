@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from gs_pose_ros.bounds import Bounds
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 
@@ -22,7 +24,8 @@ _PROBE = np.radians(50)
 class LookAlikes:
     """Turns of the object that a refiner cannot undo: it stays in the valley it starts in."""
 
-    step_deg: float = 20.0  # between turns about an axis the object is almost round about
+    # Between turns about an axis the object is almost round about.
+    step_deg: Annotated[float, Bounds(1, 180)] = 20.0
 
     def poses(
         self, reference: ObjectReference, T_cam_obj: NDArray[np.float64]

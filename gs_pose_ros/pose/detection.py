@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Few, FewOrNone, Many, Share
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -35,16 +36,16 @@ class TemplateDetector:
     refiner: LMRefiner = LMRefiner()
     # A quick look at many proposals, before the best are refined.
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
-    proposals: int = 120  # an object and image, after suppression of near duplicates
-    refined: int = 10  # proposals that are refined coarsely
-    places: int = 6  # that are cut out, without depth only
-    cut_out_again: int = 3  # of the places, from the pose found there
-    turned: int = 2  # refined proposals whose look-alikes are tried
+    proposals: Many = 120  # an object and image, after suppression of near duplicates
+    refined: Few = 10  # proposals that are refined coarsely
+    places: Few = 6  # that are cut out, without depth only
+    cut_out_again: FewOrNone = 3  # of the places, from the pose found there
+    turned: FewOrNone = 2  # refined proposals whose look-alikes are tried
     look_alikes: LookAlikes = LookAlikes()
-    max_instances: int = 5
-    min_score: float = 0.6  # of the verification
-    min_score_color: float = 0.68  # the same without depth, where more passes for the object
-    max_overlap: float = 0.4  # share of a detection's pixels that a better one may claim
+    max_instances: Few = 5
+    min_score: Share = 0.6  # of the verification
+    min_score_color: Share = 0.68  # the same without depth, where more passes for the object
+    max_overlap: Share = 0.4  # share of a detection's pixels that a better one may claim
 
     def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
         """All instances of the objects in one frame, best first; empty when there are none.

@@ -9,6 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import (
+    Consensus,
+    Factor,
+    Few,
+    FewOrNone,
+    Many,
+    NonNegative,
+    Positive,
+    Share,
+)
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
@@ -53,17 +63,18 @@ class FrameFeatures:
 class FeatureMatching:
     """Settings and method; see `hypotheses`."""
 
-    border: int = 3  # px of a reference view's rim without keypoints: they describe the background
-    ratio: float = 0.85  # distance to the best over that to the best elsewhere on the object
-    elsewhere: float = 0.1  # diameters
-    neighbors: int = 24  # the most similar keypoints among which the best elsewhere is looked for
+    # px of a reference view's rim without keypoints: they describe the background
+    border: FewOrNone = 3
+    ratio: Share = 0.85  # distance to the best over that to the best elsewhere on the object
+    elsewhere: NonNegative = 0.1  # diameters
+    neighbors: Many = 24  # the most similar keypoints among which the best elsewhere is looked for
     # Every match predicts where the object's centre is and how large the object: those agree
     # within these limits before a pose is computed from them.
-    center_tolerance: float = 0.35  # diameters
-    scale_tolerance: float = 1.6  # factor
-    threshold: float = 0.025  # reprojection error of an inlier, diameters in the picture
-    min_inliers: int = 8
-    max_instances: int = 5
+    center_tolerance: Positive = 0.35  # diameters
+    scale_tolerance: Factor = 1.6  # factor
+    threshold: Positive = 0.025  # reprojection error of an inlier, diameters in the picture
+    min_inliers: Consensus = 8
+    max_instances: Few = 5
 
     def hypotheses(
         self, features: FrameFeatures, reference: ObjectReference

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gs_pose_ros.bounds import Count, CountOrNone, CropSize, Extent, Many, NonNegative, Positive
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
@@ -31,13 +32,13 @@ class GSRefiner:
     of the Gaussians; we move the camera by the same motion, which turns covariances and colours.
     """
 
-    crop_size: int = 224
-    crop_padding: float = 1.3
-    max_steps: int = 400
-    warmup_steps: int = 10
-    learning_rate: float = 5e-3
-    patience: int = 5  # stop when the mean |change of the loss| over so many steps ...
-    tolerance: float = 1e-4  # ... is below this
+    crop_size: CropSize = 224
+    crop_padding: Extent = 1.3
+    max_steps: Count = 400
+    warmup_steps: CountOrNone = 10
+    learning_rate: Positive = 5e-3
+    patience: Many = 5  # stop when the mean |change of the loss| over so many steps ...
+    tolerance: NonNegative = 1e-4  # ... is below this
     verification: Verification = Verification()
 
     def refine(

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Extent, Few, NonNegative, Positive, Share
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -46,19 +47,19 @@ FINE = (PyramidLevel(96, 6, 0.01, 0.08), PyramidLevel(144, 6, 0.004, 0.06))
 class LMRefiner:
     """Refine pose hypotheses of one object in one frame; stateless."""
 
-    crop_padding: float = 1.3  # side of the crop in diameters at the object's distance
-    silhouette_sigma: float = 0.25
+    crop_padding: Extent = 1.3  # side of the crop in diameters at the object's distance
+    silhouette_sigma: Positive = 0.25
     # Colours are compared without what varies slower than this share of the crop: shading moves
     # with the light, not with the object. 0 compares them as they are.
-    detail: float = 0.12
+    detail: Share = 0.12
     # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
-    depth_noise_m: float = 0.001
-    depth_noise_per_m2: float = 0.002
-    robust_cut: float = 4.0  # Tukey's limit in sigmas
+    depth_noise_m: NonNegative = 0.001
+    depth_noise_per_m2: NonNegative = 0.002
+    robust_cut: Positive = 4.0  # Tukey's limit in sigmas
     coarse: tuple[PyramidLevel, ...] = COARSE
     fine: tuple[PyramidLevel, ...] = FINE
-    refine_best: int = 2  # hypotheses that also pass the fine levels
-    convergence: float = 1e-3  # stop when a step moves less than this share of the diameter
+    refine_best: Few = 2  # hypotheses that also pass the fine levels
+    convergence: NonNegative = 1e-3  # stop when a step moves less than this share of the diameter
     verification: Verification = Verification()
 
     def refine(

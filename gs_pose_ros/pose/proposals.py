@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Distance, Factor, Few, Positive
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
@@ -33,8 +34,8 @@ class DepthProposals:
     """Templates at foreground points, at the scale that the depth there gives."""
 
     templates: TemplateSettings = TemplateSettings()
-    anchor_spacing: float = 0.75  # cells
-    templates_per_place: int = 8
+    anchor_spacing: Positive = 0.75  # cells
+    templates_per_place: Few = 8
 
     def propose(
         self, maps: DepthMaps, reference: ObjectReference, count: int
@@ -59,11 +60,11 @@ class ColorProposals:
     templates: TemplateSettings = TemplateSettings(
         viewpoints=80, in_plane=16, cells=12, with_depth=False
     )
-    nearest_m: float = 0.3
-    farthest_m: float = 1.2
-    distance_step: float = 1.2  # factor from one distance to the next
-    cell_px: int = 3  # the image is resized so that a cell has so many pixels
-    templates_per_place: int = 2
+    nearest_m: Distance = 0.3
+    farthest_m: Distance = 1.2
+    distance_step: Factor = 1.2  # factor from one distance to the next
+    cell_px: Few = 3  # the image is resized so that a cell has so many pixels
+    templates_per_place: Few = 2
 
     def propose(
         self, frame: RGBDFrame, reference: ObjectReference, count: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Bounds, Cells, Count, Extent, Few, Many, NonNegative
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -32,15 +34,15 @@ class TemplateRetrieval:
     templates and query are compared without knowing the distance; Eqs. 3-5 give it afterwards.
     """
 
-    viewpoints: int = 160
-    in_plane: int = 24
-    cells: int = 14
-    extent: float = 2.4  # side of the normalised picture in sqrt(area)
-    shape_weight: float = 1.0
-    geometry_weight: float = 0.7
-    top_k: int = 8
-    min_angle_deg: float = 20.0  # between two hypotheses
-    min_mask_pixels: int = 25
+    viewpoints: Many = 160
+    in_plane: Many = 24
+    cells: Cells = 14
+    extent: Extent = 2.4  # side of the normalised picture in sqrt(area)
+    shape_weight: NonNegative = 1.0
+    geometry_weight: NonNegative = 0.7
+    top_k: Few = 8
+    min_angle_deg: Annotated[float, Bounds(0, 180)] = 20.0  # between two hypotheses
+    min_mask_pixels: Count = 25
     features: FeatureMatching = FeatureMatching()
 
     def initialize(

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Distance, FewOrNone, Many, NonNegative, Positive, Share
 from gs_pose_ros.frame import RGBDFrame, warp_window
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
@@ -20,15 +21,15 @@ from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, pr
 class SupportPlaneSegmentation:
     """Support plane by RANSAC, foreground by height above it."""
 
-    iterations: int = 300
-    inlier_m: float = 0.006  # at 1 m; grows with z^2 as sensor noise does
-    min_inlier_m: float = 0.004  # stereo sees a plain white table no better, however near
-    min_share: float = 0.15  # of the valid pixels; a smaller plane is no support
-    min_height_m: float = 0.006
-    max_height_m: float = 0.5
-    max_depth_m: float = 3.0
-    max_planes: int = 3
-    backdrop_share: float = 0.05  # of the pixels far in front of a plane: it is a wall
+    iterations: Many = 300
+    inlier_m: Positive = 0.006  # at 1 m; grows with z^2 as sensor noise does
+    min_inlier_m: Positive = 0.004  # stereo sees a plain white table no better, however near
+    min_share: Share = 0.15  # of the valid pixels; a smaller plane is no support
+    min_height_m: NonNegative = 0.006
+    max_height_m: Positive = 0.5
+    max_depth_m: Distance = 3.0
+    max_planes: FewOrNone = 3
+    backdrop_share: Share = 0.05  # of the pixels far in front of a plane: it is a wall
 
     def foreground(self, frame: RGBDFrame) -> NDArray[np.bool_]:
         """Pixels [H, W] that stand above the support plane; all valid ones if there is no plane.

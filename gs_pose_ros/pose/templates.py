@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Cells, Extent, Many, NonNegative
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
@@ -32,21 +33,21 @@ _BRIGHTNESS_PERIOD = 1.5
 class TemplateSettings:
     """How densely the view sphere is covered."""
 
-    viewpoints: int = 120
-    in_plane: int = 24
-    cells: int = 16  # a template has cells x cells cells
-    extent: float = 1.1  # side of a template in diameters
+    viewpoints: Many = 120
+    in_plane: Many = 24
+    cells: Cells = 16  # a template has cells x cells cells
+    extent: Extent = 1.1  # side of a template in diameters
     with_depth: bool = True  # geometry and figure/ground, or colour gradients in their place
-    gradient_weight: float = 1.5
-    outline_weight: float = 1.0  # of the gradients along the silhouette, without depth only
-    geometry_weight: float = 1.0
-    color_weight: float = 1.5
+    gradient_weight: NonNegative = 1.5
+    outline_weight: NonNegative = 1.0  # of the gradients along the silhouette, without depth only
+    geometry_weight: NonNegative = 1.0
+    color_weight: NonNegative = 1.5
     # Figure and ground: foreground inside the silhouette, background around it (which clutter
     # that touches the object breaks, so it counts less).
-    figure_weight: float = 1.0
-    ground_weight: float = 0.5
+    figure_weight: NonNegative = 1.0
+    ground_weight: NonNegative = 0.5
     # Templates of few cells agree by chance more easily: similarity *= 1 - this / sqrt(cells).
-    small_penalty: float = 2.5
+    small_penalty: NonNegative = 2.5
 
 
 @dataclass(frozen=True)

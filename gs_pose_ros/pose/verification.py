@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import Count, CropSize, Extent, NonNegative, Positive, Share
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.window import ObjectWindow
@@ -33,14 +34,14 @@ class PoseCheck:
 class Verification:
     """Limits of the check; lengths are shares of the object's diameter."""
 
-    crop_size: int = 96
-    crop_padding: float = 1.3
-    depth_tolerance: float = 0.05
-    depth_noise_per_m2: float = 0.004
-    color_sigma: float = 0.12
-    min_pixels: int = 30  # of the silhouette in the crop that lie inside the image
-    min_visible: float = 0.25
-    min_score: float = 0.45
+    crop_size: CropSize = 96
+    crop_padding: Extent = 1.3
+    depth_tolerance: Positive = 0.05
+    depth_noise_per_m2: NonNegative = 0.004
+    color_sigma: Positive = 0.12
+    min_pixels: Count = 30  # of the silhouette in the crop that lie inside the image
+    min_visible: Share = 0.25
+    min_score: Share = 0.45
 
     def check(
         self,

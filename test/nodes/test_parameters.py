@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import rclpy
@@ -12,8 +12,15 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from gs_pose_ros.nodes.parameter_table import tables
-from gs_pose_ros.nodes.parameters import Parameters, markdown_table, parameter_fields, setting
+from gs_pose_ros.bounds import Bounds, NonNegative
+from gs_pose_ros.nodes.parameter_table import SETTINGS, tables
+from gs_pose_ros.nodes.parameters import (
+    ParameterField,
+    Parameters,
+    markdown_table,
+    parameter_fields,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -29,14 +36,22 @@ class Inner:
 class Outer:
     name: str = 'a # b'  # a text
     mode: Literal['fast', 'good'] = setting('fast', 'Which way.')
-    limit: int = setting(3, 'At most.', 1, 10)
-    weight: float = setting(0.5, 'How much.', 0.0)
+    limit: Annotated[int, Bounds(1, 10)] = setting(3, 'At most.')
+    weight: NonNegative = setting(0.5, 'How much.')
     names: tuple[str, ...] = ('x',)
     inner: Inner = field(default_factory=Inner)
 
     def __post_init__(self) -> None:
         if self.limit == 7:
             raise ValueError('limit 7 is unlucky')
+
+
+NUMBERS = [
+    pytest.param(number, id=f'{node}:{number.name}')
+    for node, settings in SETTINGS.items()
+    for number in parameter_fields(settings)
+    if number.type in (Parameter.Type.INTEGER, Parameter.Type.DOUBLE)
+]
 
 
 @pytest.fixture
@@ -65,7 +80,7 @@ def test_fields_have_type_default_description_range() -> None:
     assert fields['inner.ratio'].doc == 'Two lines about the ratio.'
     assert fields['mode'].choices == ('fast', 'good')
     assert fields['names'].type == Parameter.Type.STRING_ARRAY
-    assert fields['limit'].range == (1, 10)
+    assert fields['limit'].bounds == Bounds(1, 10)
 
 
 def test_declared_on_a_node_and_applied_when_set(node: Node) -> None:
@@ -100,6 +115,31 @@ def test_refused_when_set_with_the_reason(node: Node, name: str, value, words: s
     assert not result.successful
     assert re.search(words, result.reason), result.reason
     assert parameters.value == Outer()
+
+
+@pytest.mark.parametrize('number', NUMBERS)
+def test_every_number_has_a_range_that_holds_its_default(number: ParameterField) -> None:
+    assert number.bounds is not None, f'{number.name}: say in its type what is sane (bounds.py)'
+    low, high = number.bounds.low, number.bounds.high
+    assert low is not None, 'none of ours may be any negative number'
+    assert low <= number.default
+    assert high is None or number.default <= high
+    assert high is not None or number.type == Parameter.Type.DOUBLE, 'integers count what costs'
+
+
+@pytest.mark.parametrize('settings', SETTINGS.values(), ids=SETTINGS)
+def test_every_node_refuses_the_absurd(node: Node, settings: type) -> None:
+    parameters = Parameters(node, settings())
+    absurd = {
+        Parameter.Type.INTEGER: (-5, 10**9),
+        Parameter.Type.DOUBLE: (-5.0, float('nan'), float('inf')),
+    }
+    for number in parameter_fields(settings):
+        for value in absurd.get(number.type, ()):
+            result = node.set_parameters([Parameter(number.name, value=value)])[0]
+            assert not result.successful, f'{number.name} became {value}'
+            assert f'{number.name} out of range' in result.reason
+    assert parameters.value == settings()
 
 
 def test_refused_start_values_are_errors() -> None:

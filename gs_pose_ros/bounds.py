@@ -1,0 +1,36 @@
+"""Ranges of settings, as part of their types: nodes refuse parameters outside of them.
+
+They stop what is absurd - negative sizes, divisors of zero, pictures that fill the memory - and
+leave room for every sane value. The classes themselves do not check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An inclusive range; None is no limit."""
+
+    low: float | None
+    high: float | None
+
+
+Share = Annotated[float, Bounds(0, 1)]
+NonNegative = Annotated[float, Bounds(0, None)]
+Positive = Annotated[float, Bounds(1e-9, None)]
+Distance = Annotated[float, Bounds(0.01, 100)]  # m from the camera
+Extent = Annotated[float, Bounds(0.5, 10)]  # side of a picture, in sizes of the object
+Factor = Annotated[float, Bounds(1.01, 10)]  # by which scales differ; its logarithm divides
+
+Few = Annotated[int, Bounds(1, 100)]
+FewOrNone = Annotated[int, Bounds(0, 100)]
+Many = Annotated[int, Bounds(1, 1000)]
+Queue = Annotated[int, Bounds(2, 1000)]  # images that are held
+Count = Annotated[int, Bounds(1, 1_000_000)]  # of iterations, Gaussians, pixels
+CountOrNone = Annotated[int, Bounds(0, 1_000_000)]
+CropSize = Annotated[int, Bounds(16, 1024)]  # px
+Cells = Annotated[int, Bounds(4, 64)]  # across a template
+Consensus = Annotated[int, Bounds(4, 1000)]  # matches that agree on a pose, which takes four
