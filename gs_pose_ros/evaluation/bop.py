@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, track
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.estimate import Detection, PoseEstimate
+from gs_pose_ros.estimate import Detection
 from gs_pose_ros.evaluation.detection_error import DetectedMask, decode_mask, encode_mask
 from gs_pose_ros.evaluation.evaluation import Evaluation, wide_console
 from gs_pose_ros.evaluation.report import write_report
@@ -36,39 +35,7 @@ from gs_pose_ros.objects.bop_dataset import (
 )
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
-
-
-class Detector(Protocol):
-    """Finds objects in a frame, e.g. `TemplateDetector`."""
-
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
-        """All instances found, best first."""
-        ...
-
-
-class Initializer(Protocol):
-    """Guesses poses of a detected object, e.g. `TemplateRetrieval`."""
-
-    def initialize(
-        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
-    ) -> list[PoseEstimate]:
-        """Hypotheses, best first; empty if there is none."""
-        ...
-
-
-class Refiner(Protocol):
-    """Makes the best guess exact, e.g. `LMRefiner` and `GSRefiner`."""
-
-    def refine(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        hypotheses: Sequence[NDArray[np.float64]],
-        mask: NDArray[np.bool_] | None = None,
-    ) -> PoseEstimate:
-        """The pose [4, 4] that explains the frame best, or why there is none."""
-        ...
-
+from gs_pose_ros.pose.stages import Detector, Initializer, Refiner
 
 Register = Callable[[str, Sequence[RegistrationView]], ObjectReference]
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
@@ -17,7 +17,6 @@ from std_msgs.msg import Header
 from gs_pose_ros.bounds import Bounds
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection
-from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import detection_to_message
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
@@ -28,14 +27,7 @@ from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection import TemplateDetector
-
-
-class DetectionMethod(Protocol):
-    """What this node asks of a detector of the core."""
-
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
-        """All instances of the objects in the frame."""
-        ...
+from gs_pose_ros.pose.stages import Detector
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class DetectorSettings(StageSettings):
 class DetectorNode(Stage[DetectorSettings]):
     """Publishes `~/detections` for every image that it worked on."""
 
-    def __init__(self, method: DetectionMethod | None = None, **kwargs: Any) -> None:
+    def __init__(self, method: Detector | None = None, **kwargs: Any) -> None:
         super().__init__('detector', DetectorSettings(), **kwargs)
         self._method = method
         self._tracked: dict[str, float] = {}  # object id to monotonic time

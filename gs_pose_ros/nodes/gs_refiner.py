@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,11 @@ from gs_pose_ros.nodes.conversions import (
     estimate_to_message,
     failed_pose,
 )
-from gs_pose_ros.nodes.detector import DetectionMethod
 from gs_pose_ros.nodes.frame_history import FrameHistory
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
 from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.pose_initializer import InitializationMethod
 from gs_pose_ros.nodes.pose_output import PoseOutput
 from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
 from gs_pose_ros.nodes.rehearsal import rehearsal
@@ -43,35 +41,12 @@ from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
 
 Masks = dict[tuple[str, int], NDArray[np.bool_]]
 # Between an image and the next: an object has not moved out of a refiner's reach.
 _NEAR_NS = 150_000_000
-
-
-class RefinementMethod(Protocol):
-    """What this node asks of a refiner of the core."""
-
-    def refine(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        hypotheses: Sequence[NDArray[np.float64]],
-        mask: NDArray[np.bool_] | None = None,
-    ) -> PoseEstimate:
-        """The best pose near the hypotheses T_cam_obj [4, 4]."""
-        ...
-
-
-class TrackingMethod(RefinementMethod, Protocol):
-    """A refiner that can also follow."""
-
-    def track(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
-    ) -> PoseEstimate:
-        """The pose near that of the image before."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -98,10 +73,10 @@ class RefinerNode(Stage[RefinerSettings]):
 
     def __init__(
         self,
-        refine: RefinementMethod | None = None,
-        track: TrackingMethod | None = None,
-        detect: DetectionMethod | None = None,
-        initialize: InitializationMethod | None = None,
+        refine: Refiner | None = None,
+        track: Tracker | None = None,
+        detect: Detector | None = None,
+        initialize: Initializer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__('gs_refiner', RefinerSettings(), **kwargs)
@@ -111,7 +86,7 @@ class RefinerNode(Stage[RefinerSettings]):
         self._forget()
 
     @property
-    def refinement(self) -> RefinementMethod:
+    def refinement(self) -> Refiner:
         """The refiner of initial poses that the parameters choose."""
         s = self.settings
         return self._refine_method or (s.lm if s.method == 'lm' else s.paper)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from std_msgs.msg import Header
 
 from gs_pose_ros.bounds import Queue
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.estimate import Detection, PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import (
@@ -28,17 +27,8 @@ from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.stages import Initializer
 from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
-
-
-class InitializationMethod(Protocol):
-    """What this node asks of an initializer of the core."""
-
-    def initialize(
-        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
-    ) -> list[PoseEstimate]:
-        """Hypotheses of the pose, best first."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class InitializerSettings(StageSettings):
 class PoseInitializerNode(Stage[InitializerSettings]):
     """Publishes `~/initial_poses` for every message of detections."""
 
-    def __init__(self, method: InitializationMethod | None = None, **kwargs: Any) -> None:
+    def __init__(self, method: Initializer | None = None, **kwargs: Any) -> None:
         super().__init__('pose_initializer', InitializerSettings(), **kwargs)
         self._method = method
 

@@ -10,14 +10,13 @@ from gs_pose_ros.estimate import Detection, PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import estimate_to_message, failed_pose
-from gs_pose_ros.nodes.detector import DetectionMethod
 from gs_pose_ros.nodes.frame_input import ImageSet
 from gs_pose_ros.nodes.object_watch import ObjectWatch
-from gs_pose_ros.nodes.pose_initializer import InitializationMethod
 from gs_pose_ros.nodes.stage import Stopwatch
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.stages import Detector, Initializer
 from gs_pose_ros.srv import EstimatePose
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ class PoseService:
         self,
         node: RefinerNode,
         objects: ObjectWatch,
-        detect: DetectionMethod | None = None,
-        initialize: InitializationMethod | None = None,
+        detect: Detector | None = None,
+        initialize: Initializer | None = None,
     ) -> None:
         self._node, self._objects = node, objects
         self._detect, self._initialize = detect, initialize

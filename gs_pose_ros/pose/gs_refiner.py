@@ -48,7 +48,7 @@ class GSRefiner:
         hypotheses: Sequence[NDArray[np.float64]],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:
-        """Refine the first hypothesis T_cam_obj [4, 4] (the paper keeps one); see `PoseRefiner`.
+        """Refine the first hypothesis T_cam_obj [4, 4] (the paper keeps one); see `Refiner`.
 
         No covariance: AdamW has no Hessian.
         """
