@@ -35,6 +35,13 @@ class PoseEstimate:
     iterations: int = 0
     stamp_ns: int = 0
 
+    @classmethod
+    def lost(
+        cls, T_cam_obj: NDArray[np.float64], reason: str, stamp_ns: int, score: float = 0.0
+    ) -> PoseEstimate:
+        """No pose explains the image; T_cam_obj [4, 4] is the best of the bad ones."""
+        return cls(T_cam_obj, score, Status.LOST, reason, stamp_ns=stamp_ns)
+
     @property
     def found(self) -> bool:
         """Whether the pose may be used."""

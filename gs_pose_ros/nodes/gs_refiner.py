@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 
 from gs_pose_ros.bounds import Many, Queue
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.estimate import PoseEstimate, Status
+from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import (
@@ -297,7 +297,7 @@ class RefinerNode(Stage[RefinerSettings]):
             if reference is None:  # removed while it was followed
                 tracks.end(track)
                 reason = self._objects.why_not(track.object_id)
-                estimate = PoseEstimate(track.T_cam_obj, 0.0, Status.LOST, reason)
+                estimate = PoseEstimate.lost(track.T_cam_obj, reason, frame.stamp_ns)
             else:
                 estimate = method.track(frame, reference, track.T_cam_obj)
                 good = estimate.found

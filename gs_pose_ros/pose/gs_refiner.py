@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -53,15 +53,15 @@ class GSRefiner:
         No covariance: AdamW has no Hessian.
         """
         if not hypotheses:
-            return _lost(frame, np.eye(4), 'no initial pose')
+            return PoseEstimate.lost(np.eye(4), 'no initial pose', frame.stamp_ns)
         T = np.asarray(hypotheses[0], np.float64)
         if mask is not None:
             if not mask.any():
-                return _lost(frame, T, 'the mask is empty')
+                return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
             T = align_to_mask(frame.without_depth(), reference, T, mask)
         window = ObjectWindow.around(frame, reference, T, mask, self.crop_padding, self.crop_size)
         if window is None:
-            return _lost(frame, T, 'the object is not in view')
+            return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
         T, steps = self._optimize(reference, window, T)
         check = self.verification.check(frame, reference, T, mask)
         status = Status.LOST if check.reason else Status.CONVERGED
@@ -122,7 +122,3 @@ def object_motion(q: Tensor, t: Tensor, center: Tensor) -> Tensor:
     )
     top = torch.cat([R, (center + t - R @ center)[:, None]], 1)
     return torch.cat([top, torch.tensor([[0.0, 0, 0, 1]], dtype=top.dtype)])
-
-
-def _lost(frame: RGBDFrame, T: NDArray[np.float64], reason: str) -> PoseEstimate:
-    return replace(PoseEstimate(T, 0.0, Status.LOST, reason), stamp_ns=frame.stamp_ns)

@@ -7,7 +7,7 @@ Each step renders colour, alpha and depth once and takes the image Jacobian from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
@@ -76,9 +76,10 @@ class LMRefiner:
         image; the pose is then the best of the bad ones and must not be used.
         """
         if not hypotheses:
-            return self._lost(frame, np.eye(4), 'no initial pose')
+            return PoseEstimate.lost(np.eye(4), 'no initial pose', frame.stamp_ns)
         if mask is not None and not mask.any():
-            return self._lost(frame, np.asarray(hypotheses[0]), 'the mask is empty')
+            T = np.asarray(hypotheses[0], np.float64)
+            return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
 
         def coarsely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int]:
             T = np.asarray(T, np.float64)
@@ -139,9 +140,9 @@ class LMRefiner:
         success: Status,
     ) -> PoseEstimate:
         if check.reason:
-            return replace(self._lost(frame, T, check.reason), score=check.score)
+            return PoseEstimate.lost(T, check.reason, frame.stamp_ns, check.score)
         if hessian is None:
-            return self._lost(frame, T, 'the object is not in view')
+            return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
         return PoseEstimate(
             T_cam_obj=T,
             score=check.score,
@@ -150,9 +151,6 @@ class LMRefiner:
             iterations=iterations,
             stamp_ns=frame.stamp_ns,
         )
-
-    def _lost(self, frame: RGBDFrame, T: NDArray[np.float64], reason: str) -> PoseEstimate:
-        return PoseEstimate(T, 0.0, Status.LOST, reason, stamp_ns=frame.stamp_ns)
 
     def _run(
         self,
