@@ -68,19 +68,14 @@ class DetectorNode(Stage[DetectorSettings]):
         """Start to look."""
         self._tracked, self._searched = {}, {}
         self._worker: FrameWorker[ImageSet] = self.worker(self._detect, self._failed)
-        self._feedback = self.create_subscription(
-            ObjectPoseArray,
-            'gs_refiner/poses',
-            self._on_poses,
-            QOS_OUT,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
+        group = MutuallyExclusiveCallbackGroup()
+        self.subscribe(ObjectPoseArray, 'gs_refiner/poses', self._on_poses, group)
         self._input = FrameInput(self, self.settings.input, self._worker.put, self._on_jump)
 
     def deactivate(self) -> None:
         """End the search."""
         self._input.close()
-        self.destroy_subscription(self._feedback)
+        super().deactivate()
         self._worker.stop()
 
     def cleanup(self) -> None:

@@ -36,7 +36,7 @@ from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.pose_output import PoseOutput
 from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
 from gs_pose_ros.nodes.rehearsal import rehearsal
-from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.nodes.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
@@ -106,22 +106,16 @@ class RefinerNode(Stage[RefinerSettings]):
         self._history = FrameHistory(self.settings.history)
         self._worker: FrameWorker[None] = self.worker(self._work, self._failed)
         group = MutuallyExclusiveCallbackGroup()
-        inputs: list[tuple[Any, str, Any]] = [
-            (ObjectPoseArray, 'pose_initializer/initial_poses', self._on_initial_poses),
-            (ObjectDetectionArray, 'detector/detections', self._on_detections),
-            (Header, 'detector/searching', self._on_searching),
-        ]
-        self._subscriptions_in = [
-            self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
-            for kind, topic, callback in inputs
-        ]
+        initial_poses = 'pose_initializer/initial_poses'
+        self.subscribe(ObjectPoseArray, initial_poses, self._on_initial_poses, group)
+        self.subscribe(ObjectDetectionArray, 'detector/detections', self._on_detections, group)
+        self.subscribe(Header, 'detector/searching', self._on_searching, group)
         self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
 
     def deactivate(self) -> None:
         """End the work."""
         self._input.close()
-        for subscription in self._subscriptions_in:
-            self.destroy_subscription(subscription)
+        super().deactivate()
         self._worker.stop()
 
     def cleanup(self) -> None:

@@ -61,23 +61,15 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         )
         self._history = FrameHistory(self.settings.history)
         self._early: deque[ObjectDetectionArray] = deque(maxlen=10)
-        inputs: list[tuple[Any, str, Any]] = [
-            (ObjectDetectionArray, 'detector/detections', self._on_detections),
-            (Header, 'detector/searching', self._on_searching),
-        ]
-        self._subscriptions_in = [
-            self.create_subscription(
-                kind, topic, callback, QOS_OUT, callback_group=self.input_group
-            )
-            for kind, topic, callback in inputs
-        ]
+        group = self.input_group
+        self.subscribe(ObjectDetectionArray, 'detector/detections', self._on_detections, group)
+        self.subscribe(Header, 'detector/searching', self._on_searching, group)
         self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
 
     def deactivate(self) -> None:
         """End the work."""
         self._input.close()
-        for subscription in self._subscriptions_in:
-            self.destroy_subscription(subscription)
+        super().deactivate()
         self._worker.stop()
 
     def cleanup(self) -> None:

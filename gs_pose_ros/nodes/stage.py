@@ -15,13 +15,14 @@ from typing import Any, Generic, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 
 # In rclpy.clock_type since Jazzy; here it is everywhere.
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.frame_worker import FrameWorker
@@ -59,6 +60,7 @@ class Stage(LifecycleNode, Generic[S]):
         self.durations_s: deque[float] = deque(maxlen=100)  # of the stage's work per image
         self.worked = 0  # images
         self.active = False
+        self._while_active: list[Subscription] = []
         # Services answer, and objects load, while images are taken in.
         self.service_group = MutuallyExclusiveCallbackGroup()
         self.input_group = MutuallyExclusiveCallbackGroup()
@@ -81,7 +83,9 @@ class Stage(LifecycleNode, Generic[S]):
         """Subscribe."""
 
     def deactivate(self) -> None:
-        """Unsubscribe and end the work."""
+        """Unsubscribe and end the work; what `subscribe` made ends here."""
+        while self._while_active:
+            self.destroy_subscription(self._while_active.pop())
 
     def cleanup(self) -> None:
         """Forget what `configure` made."""
@@ -188,6 +192,14 @@ class Stage(LifecycleNode, Generic[S]):
         """Count one image and the time that the stage worked on it."""
         self.worked += 1
         self.durations_s.append(seconds)
+
+    def subscribe(
+        self, kind: type[T], topic: str, callback: Callable[[T], None], group: CallbackGroup
+    ) -> None:
+        """Take messages until the node is deactivated."""
+        self._while_active.append(
+            self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
+        )
 
     def worker(
         self, work: Callable[[T], None], failed: Callable[[T, Exception], None]
