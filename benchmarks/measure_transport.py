@@ -1,0 +1,413 @@
+"""Whether frames are lost on their way to the running nodes, and how long a hop takes.
+
+`python benchmarks/measure_transport.py`
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from diagnostic_msgs.msg import DiagnosticArray
+from figures import RESULTS, milliseconds, origin, print_table, write_figures
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.utilities import get_rmw_implementation_identifier
+from std_msgs.msg import Header
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.graph import GraphArguments, GraphProcesses
+from gs_pose_ros.msg import ObjectDetectionArray, ObjectPoseArray
+from gs_pose_ros.nodes.conversions import (
+    camera_to_message,
+    detection_from_message,
+    detection_to_message,
+    estimate_to_message,
+    image_to_message,
+    ns_to_stamp,
+)
+from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, run
+from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.ros_compat.spinning import spinning_node
+
+HOP = (
+    'A hop begins before publish() in one process (for images: of the first of colour, depth and '
+    'camera_info), has arrived when the callback begins in another (for images: with all three '
+    'joined), and ends when frame, masks or poses are decoded there; one monotonic clock.'
+)
+CAMERA = Camera(615.0, 615.0, 319.5, 239.5, 640, 480)
+# In the namespace of the nodes, so that the listener needs no remapping.
+COLOR, INFO, DEPTH = (
+    f'/gs_pose/{topic}' for topic in ('color/image', 'color/camera_info', 'depth/image')
+)
+# Not the topics of the stages: these messages are nobody's answer.
+DETECTIONS, POSES = '/gs_pose/measured/detections', '/gs_pose/measured/initial_poses'
+HOPS = {COLOR: 'images', DETECTIONS: 'detections', POSES: 'initial_poses'}
+ANSWERS = {
+    'detector/detections': ObjectDetectionArray,
+    'pose_initializer/initial_poses': ObjectPoseArray,
+    'gs_refiner/poses': ObjectPoseArray,
+}
+TAKE_IMAGES = ('detector', 'pose_initializer', 'gs_refiner', 'listener')
+
+
+class Arrival(NamedTuple):
+    """When a message came, and when its content was decoded."""
+
+    topic: str
+    stamp_ns: int
+    arrived_ns: int  # monotonic, as the next
+    decoded_ns: int
+
+
+# --- the process that listens ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ListenerSettings(StageSettings):
+    """Parameters of the listener."""
+
+    input: InputSettings = field(default_factory=InputSettings)
+
+
+class Listener(Stage[ListenerSettings]):
+    """Takes images and messages in as the stages do, with their code, and notes when."""
+
+    def __init__(self, settings: ListenerSettings, note: Callable[[Arrival], None]) -> None:
+        super().__init__('listener', settings)
+        self._note = note
+
+    def activate(self) -> None:
+        """Subscribe to the images, to messages like those of the stages, and to their answers."""
+        self._worker = self.worker(self._decode_images, self._failed)
+        self._input = FrameInput(self, self.settings.input, self._on_images, self._worker.clear)
+        self._listen(ObjectDetectionArray, DETECTIONS, _decode_detections)
+        self._listen(ObjectPoseArray, POSES, _decode_poses)
+        for topic, kind in ANSWERS.items():
+            self._listen(kind, topic, lambda msg: None)
+
+    def deactivate(self) -> None:
+        """End the worker."""
+        self._worker.stop()
+
+    def facts(self) -> dict[str, str]:
+        """What came, for the diagnostics."""
+        return self._input.facts() if self.active else {}
+
+    def _on_images(self, images: ImageSet) -> None:
+        self._worker.put((time.monotonic_ns(), images))
+
+    def _decode_images(self, item: tuple[int, ImageSet]) -> None:
+        arrived_ns, images = item
+        images.frame(rectified=False)
+        self._note(Arrival(COLOR, images.stamp_ns, arrived_ns, time.monotonic_ns()))
+
+    def _failed(self, _: tuple[int, ImageSet], error: Exception) -> None:
+        self.failed(error)
+
+    def _listen(self, kind: type, topic: str, decode: Callable[[Any], None]) -> None:
+        def on_message(msg: Any) -> None:
+            arrived_ns = time.monotonic_ns()
+            decode(msg)
+            stamp_ns = stamp_to_ns(msg.header.stamp)
+            self._note(Arrival(topic, stamp_ns, arrived_ns, time.monotonic_ns()))
+
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_subscription(kind, topic, on_message, QOS_OUT, callback_group=group)
+
+
+def _decode_detections(msg: ObjectDetectionArray) -> None:
+    for detection in msg.detections:
+        detection_from_message(detection, CAMERA.shape).full_mask(CAMERA.shape)
+
+
+def _decode_poses(msg: ObjectPoseArray) -> None:
+    for pose in msg.poses:
+        pose_from_message(pose.pose.pose)
+
+
+def listen(settings: ListenerSettings, arrivals: Any) -> None:
+    """The listener's process; arrivals go to the other process by a queue of multiprocessing."""
+    run(lambda: Listener(settings, arrivals.put), [])
+
+
+@contextmanager
+def listening(settings: ListenerSettings) -> Iterator[Any]:
+    """The queue of arrivals in a process of its own."""
+    context = get_context('spawn')
+    arrivals = context.Queue()
+    process = context.Process(target=listen, args=(settings, arrivals), daemon=True)
+    process.start()
+    try:
+        yield arrivals
+    finally:
+        process.terminate()
+        process.join(10.0)
+
+
+# --- the process that sends --------------------------------------------------------------------
+
+
+class Sender:
+    """A camera, and messages like those of the stages: a mask of a whole image, eight poses."""
+
+    def __init__(self, node: Node) -> None:
+        self._header = Header(frame_id='camera')
+        noise = np.random.default_rng(0)
+        rgb = noise.integers(0, 256, (*CAMERA.shape, 3), np.uint8)
+        depth_mm = noise.integers(500, 2000, CAMERA.shape, np.uint16)
+        mask = np.ones(CAMERA.shape, bool)
+        mask[:100, :100] = False  # all of the image would be refused
+        T_cam_obj = se3.exp([0, 0, 1, 0.1, 0.2, 0.3])
+        detection = Detection.from_full_mask('nothing', 1.0, mask, (T_cam_obj,))
+        guess = estimate_to_message(
+            self._header, 'nothing', 0, PoseEstimate(T_cam_obj, 1.0, Status.INITIAL)
+        )
+        detections = [detection_to_message(self._header, detection, 0)]
+        self._messages: dict[str, Any] = {
+            COLOR: image_to_message(rgb, 'rgb8', self._header),
+            DEPTH: image_to_message(depth_mm, '16UC1', self._header),
+            INFO: camera_to_message(CAMERA, self._header),
+            DETECTIONS: ObjectDetectionArray(header=self._header, detections=detections),
+            POSES: ObjectPoseArray(header=self._header, poses=[guess] * 8),
+        }
+        qos = {topic: QoSProfile(depth=10) for topic in (COLOR, DEPTH, INFO)}
+        self._publishers = {
+            topic: node.create_publisher(type(msg), topic, qos.get(topic, QOS_OUT))
+            for topic, msg in self._messages.items()
+        }
+        self.sent: dict[str, dict[int, int]] = defaultdict(dict)  # topic: stamp: monotonic ns
+        self.publish_s: list[float] = []  # of each set of images
+
+    def is_heard(self) -> bool:
+        """Whether everybody has subscribed."""
+        wanted = {topic: len(TAKE_IMAGES) for topic in (COLOR, DEPTH, INFO)}
+        return all(
+            publisher.get_subscription_count() >= wanted.get(topic, 1)
+            for topic, publisher in self._publishers.items()
+        )
+
+    def send(self, *topics: str) -> None:
+        """One message on each topic, with one stamp; the first names them in `sent`."""
+        stamp_ns = time.time_ns()
+        for topic in topics:
+            self._messages[topic].header.stamp = ns_to_stamp(stamp_ns)
+        begun = time.monotonic_ns()
+        for topic in topics:
+            self._publishers[topic].publish(self._messages[topic])
+        self.sent[topics[0]][stamp_ns] = begun
+        if topics[0] == COLOR:
+            self.publish_s.append((time.monotonic_ns() - begun) / 1e9)
+
+
+class Diagnostics:
+    """What the nodes say of themselves, once a second."""
+
+    def __init__(self, node: Node) -> None:
+        self._newest: dict[str, tuple[int, dict[str, str]]] = {}
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_array, 50)
+
+    def after(self, time_ns: int) -> dict[str, dict[str, str]]:
+        """The facts of all that take images, said after that time; {} if they are not all in."""
+        out = {}
+        for name in TAKE_IMAGES:
+            said_ns, facts = self._newest.get(name, (0, {}))
+            if said_ns < time_ns or 'joined' not in facts:
+                return {}
+            out[name] = facts
+        return out
+
+    def _on_array(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            facts = {pair.key: pair.value for pair in status.values}
+            name = status.name.rpartition('/')[2]
+            self._newest[name] = stamp_to_ns(msg.header.stamp), facts
+
+
+@dataclass(frozen=True)
+class MeasureTransport:
+    """Send 640x480 RGB-D to the four nodes over DDS, and count and time what arrives.
+
+    A process of its own listens beside the nodes, as a fourth that takes the images.
+    """
+
+    runs: int = 3
+    """Medians are over these."""
+    seconds: float = 10.0
+    """Of each run."""
+    warm_up: float = 1.0
+    """Seconds of images before the first run; registered objects need some 20 to get ready."""
+    rate: float = 30.0
+    """Frames a second; detections and poses follow each frame at a third and two of the period."""
+    reliability: Literal['best_effort', 'reliable'] = 'best_effort'
+    """How the nodes subscribe to images; the camera is reliable, as a RealSense."""
+    database: Path | None = None
+    """Registered objects, for stages that work meanwhile; none if not given."""
+    out: Path = RESULTS
+    """Folder for transport.json."""
+
+    def run(self) -> None:
+        """Measure, print the tables, write the file."""
+        figures = origin('transport, 640x480 rgb8 and 16UC1 through four nodes', asdict(self))
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 100))
+        # Whoever ends this process means the nodes as well.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        settings = ListenerSettings(input=InputSettings(image_reliability=self.reliability))
+        with (
+            TemporaryDirectory() as scratch,
+            GraphProcesses(self._arguments(Path(scratch)), Path(scratch) / 'logs') as graph,
+            listening(settings) as arrivals,
+            spinning_node('camera') as node,
+        ):
+            sender, diagnostics = Sender(node), Diagnostics(node)
+            _wait(sender.is_heard, graph, 'subscriptions')
+            # A writer knows its readers before they know it: the first images may be lost.
+            warm_up = self._run(sender, diagnostics, arrivals, graph, self.warm_up)
+            runs = [
+                self._run(sender, diagnostics, arrivals, graph, self.seconds)
+                for _ in range(self.runs)
+            ]
+        medians = _medians([run['hops'] for run in runs])
+        answers = _medians([run['answers'] for run in runs])
+        frames = {
+            name: {
+                'published': sum(run['published'] for run in runs),
+                'joined': sum(run['joined'][name] for run in runs),
+                'lost': sum(run['lost'][name] for run in runs),
+            }
+            for name in TAKE_IMAGES
+        }
+        columns = {'published': '{}', 'joined': '{}', 'lost': '{}'}
+        print_table(f'frames at {self.rate:g} Hz, all runs; 0 lost are required', frames, columns)
+        columns = {'p50_ms': '{:.1f}', 'p95_ms': '{:.1f}'}
+        print_table(f'hops, median of {self.runs} runs; p50 <= 10 required', medians, columns)
+        print_table('from images to answers', answers, columns)
+        figures |= {
+            'required': {'lost': 0, 'hop_p50_ms': 10.0},
+            'hop': HOP,
+            'answers_are': 'From publishing the images to the answer of a stage at the listener; '
+            'without objects no stage works, so each step is a hop and the threads on its way.',
+            'rmw': get_rmw_implementation_identifier(),
+            'frames': frames,
+            'hops': medians,
+            'answers': answers,
+            'warm_up': warm_up,
+            'runs': runs,
+        }
+        write_figures(self.out, 'transport', figures)
+
+    def _arguments(self, scratch: Path) -> GraphArguments:
+        database = self.database or scratch / 'objects'
+        return GraphArguments(
+            color_topic=COLOR,
+            camera_info_topic=INFO,
+            depth_topic=DEPTH,
+            image_reliability=self.reliability,
+            database=str(database.resolve()),
+        )
+
+    def _run(
+        self,
+        sender: Sender,
+        diagnostics: Diagnostics,
+        arrivals: Any,
+        graph: GraphProcesses,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Send for so long; what arrived of it."""
+        before = _said_from_now(diagnostics, graph)
+        sender.sent.clear()
+        sender.publish_s.clear()
+        late_s = []
+        count, begun = round(seconds * self.rate), time.monotonic()
+        for k in range(count):
+            for part, topics in enumerate(((COLOR, DEPTH, INFO), (DETECTIONS,), (POSES,))):
+                due = begun + (k + part / 3) / self.rate
+                time.sleep(max(0.0, due - time.monotonic()))
+                if part == 0:
+                    late_s.append(time.monotonic() - due)
+                sender.send(*topics)
+        time.sleep(0.5)
+        after = _said_from_now(diagnostics, graph)
+        joined = {n: int(after[n]['joined']) - int(before[n]['joined']) for n in TAKE_IMAGES}
+        arrived: dict[str, dict[int, int]] = defaultdict(dict)  # topic: stamp: monotonic ns
+        decoded: dict[str, dict[int, int]] = defaultdict(dict)
+        for came in _drained(arrivals):
+            arrived[came.topic].setdefault(came.stamp_ns, came.arrived_ns)
+            decoded[came.topic].setdefault(came.stamp_ns, came.decoded_ns)
+        images = sender.sent[COLOR]
+        return {
+            'published': count,
+            'joined': joined,
+            'lost': {name: count - n for name, n in joined.items()},
+            'sender_late': milliseconds(late_s),
+            'publish_images': milliseconds(sender.publish_s),
+            'hops': {
+                f'{name} {what}': _delays(sender.sent[topic], times[topic])
+                for topic, name in HOPS.items()
+                for what, times in (('arrived', arrived), ('decoded', decoded))
+            },
+            'answers': {topic: _delays(images, arrived[topic]) for topic in ANSWERS},
+        }
+
+
+def _delays(sent: Mapping[int, int], came: Mapping[int, int]) -> dict[str, float | int | None]:
+    """Of what has come; both by stamp."""
+    return milliseconds((came[stamp] - sent[stamp]) / 1e9 for stamp in sent.keys() & came.keys())
+
+
+def _medians(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Of each percentile over the runs; None where a run has none."""
+    out: dict[str, dict[str, Any]] = {}
+    for name in runs[0]:
+        values = {key: [run[name][key] for run in runs] for key in ('p50_ms', 'p95_ms')}
+        out[name] = {k: None if None in v else median(v) for k, v in values.items()}
+    return out
+
+
+def _said_from_now(diagnostics: Diagnostics, graph: GraphProcesses) -> dict[str, dict[str, str]]:
+    now_ns = time.time_ns()
+    _wait(lambda: bool(diagnostics.after(now_ns)), graph, 'diagnostics')
+    return diagnostics.after(now_ns)
+
+
+def _drained(arrivals: Any) -> Iterator[Arrival]:
+    """What is in the queue; a pipe may be half a second behind."""
+    while True:
+        try:
+            yield arrivals.get(timeout=0.5)
+        except queue.Empty:
+            return
+
+
+def _wait(done: Callable[[], bool], graph: GraphProcesses, what: str) -> None:
+    deadline = time.monotonic() + 60.0
+    while not done():
+        graph.check()
+        if time.monotonic() > deadline:
+            raise GsPoseError(f'the nodes give no {what} within 60 s')
+        time.sleep(0.05)
+
+
+if __name__ == '__main__':
+    tyro.cli(MeasureTransport).run()
