@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from scipy.spatial import KDTree
 from gs_pose_ros.bounds import Bounds
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.once import once_per_object
 
 # A cup is round but for its handle: so much of its surface (mean distance, in diameters) may miss
 # the surface of the turned object.
@@ -31,30 +31,23 @@ class LookAlikes:
         self, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
     ) -> list[NDArray[np.float64]]:
         """T_cam_obj [4, 4] after every such turn, the identity left out."""
-        return [T_cam_obj @ turn for turn in self._turns(reference)]
-
-    def _turns(self, reference: ObjectReference) -> NDArray[np.float64]:
-        turns = _cache.setdefault(reference.gaussians, {})
-        if self not in turns:
-            turns[self] = self._make_turns(reference)
-        return turns[self]
-
-    def _make_turns(self, reference: ObjectReference) -> NDArray[np.float64]:
-        g = reference.gaussians
-        points = g.means[g.opacities > 0.3].detach().double().numpy()
-        points = points[:: max(1, len(points) // 3000)]
-        out = [_turn(np.pi, axis, reference.box.mean(0)) for axis in range(3)]
-        for axis in range(3):
-            center = _axis_center(points, axis, reference.box.mean(0))
-            probe = se3.transform(_turn(_PROBE, axis, center), points)
-            miss = KDTree(points).query(probe)[0].mean() / reference.diameter_m
-            if miss < _ROUND_ENOUGH:
-                angles = np.radians(np.arange(self.step_deg, 360 - 1e-6, self.step_deg))
-                out += [_turn(angle, axis, center) for angle in angles]
-        return np.stack(out)
+        return [T_cam_obj @ turn for turn in _turns(reference, self.step_deg)]
 
 
-_cache: WeakKeyDictionary = WeakKeyDictionary()
+@once_per_object
+def _turns(reference: ObjectReference, step_deg: float) -> NDArray[np.float64]:
+    g = reference.gaussians
+    points = g.means[g.opacities > 0.3].detach().double().numpy()
+    points = points[:: max(1, len(points) // 3000)]
+    out = [_turn(np.pi, axis, reference.box.mean(0)) for axis in range(3)]
+    for axis in range(3):
+        center = _axis_center(points, axis, reference.box.mean(0))
+        probe = se3.transform(_turn(_PROBE, axis, center), points)
+        miss = KDTree(points).query(probe)[0].mean() / reference.diameter_m
+        if miss < _ROUND_ENOUGH:
+            angles = np.radians(np.arange(step_deg, 360 - 1e-6, step_deg))
+            out += [_turn(angle, axis, center) for angle in angles]
+    return np.stack(out)
 
 
 def _turn(angle: float, axis: int, center: NDArray[np.float64]) -> NDArray[np.float64]:

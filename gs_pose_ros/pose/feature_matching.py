@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.once import once_per_object
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
 # A mask's surroundings (px) belong to the descriptors of the keypoints in it.
@@ -83,7 +83,7 @@ class FeatureMatching:
 
         Empty when too few matches agree; always for an object without texture.
         """
-        bank = _bank(reference, self)
+        bank = _bank(reference, self.border)
         frame, keypoint = self._matches(features, bank, reference.diameter_m)
         center, size = self._votes(features, frame, bank, keypoint)
         found: list[tuple[NDArray[np.float64], int]] = []
@@ -155,17 +155,8 @@ class _Bank:
     sizes: NDArray[np.float32]  # [K] the object's diameter in the keypoint's view, px
 
 
-_cache: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def _bank(reference: ObjectReference, settings: FeatureMatching) -> _Bank:
-    banks = _cache.setdefault(reference.gaussians, {})
-    if settings.border not in banks:
-        banks[settings.border] = _make_bank(reference, settings.border)
-    return banks[settings.border]
-
-
-def _make_bank(reference: ObjectReference, border: int) -> _Bank:
+@once_per_object
+def _bank(reference: ObjectReference, border: int) -> _Bank:
     arrays = GaussianArrays.of(reference.gaussians)
     views, middle = reference.views, reference.box.mean(0)
     none = np.zeros(0, np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
-from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -16,9 +15,9 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
+from gs_pose_ros.pose.once import once_per_object
 from gs_pose_ros.pose.rays import ray_rotations
 from gs_pose_ros.pose.templates import (
-    RenderedViews,
     cached_views,
     color_features,
     depth_features,
@@ -139,17 +138,9 @@ class _Bank:
     mean_relief: NDArray[np.float64]  # [M] mean depth of the surface from the centre, diameters
 
 
-_cache: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def _bank(reference: ObjectReference, settings: TemplateRetrieval) -> _Bank:
-    banks = _cache.setdefault(reference.gaussians, {})
-    if settings not in banks:
-        banks[settings] = _make_bank(cached_views(reference, settings.viewpoints), settings)
-    return banks[settings]
-
-
-def _make_bank(views: RenderedViews, s: TemplateRetrieval) -> _Bank:
+@once_per_object
+def _bank(reference: ObjectReference, s: TemplateRetrieval) -> _Bank:
+    views = cached_views(reference, s.viewpoints)
     size = views.mask.shape[1]
     pixel = views.extent / size
     angles = 2 * np.pi * np.arange(s.in_plane) / s.in_plane

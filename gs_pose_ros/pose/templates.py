@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from gs_pose_ros.bounds import Cells, Extent, Many, NonNegative
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.once import once_per_object
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
 
 # Half periods: two values this far apart count as opposite.
@@ -175,26 +175,10 @@ def surface_normals(points: NDArray[np.float32], step: int = 2) -> NDArray[np.fl
     return np.nan_to_num(n / np.where(length > 0, length, np.nan)).astype(np.float32)
 
 
-_views_cache: WeakKeyDictionary = WeakKeyDictionary()
-
-
+@once_per_object
 def cached_views(reference: ObjectReference, count: int) -> RenderedViews:
     """`render_views`, once for each object and count while the object lives."""
-    views = _views_cache.setdefault(reference.gaussians, {})
-    if count not in views:
-        views[count] = render_views(reference, count)
-    return views[count]
-
-
-_bank_cache: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def template_bank(reference: ObjectReference, settings: TemplateSettings) -> TemplateBank:
-    """The templates of an object, made at the first call."""
-    banks = _bank_cache.setdefault(reference.gaussians, {})
-    if settings not in banks:
-        banks[settings] = _make_bank(cached_views(reference, settings.viewpoints), settings)
-    return banks[settings]
+    return render_views(reference, count)
 
 
 @lru_cache
@@ -205,7 +189,10 @@ def cell_offsets(cells: int, extent: float) -> NDArray[np.float32]:
     return np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
 
 
-def _make_bank(views: RenderedViews, settings: TemplateSettings) -> TemplateBank:
+@once_per_object
+def template_bank(reference: ObjectReference, settings: TemplateSettings) -> TemplateBank:
+    """The templates of an object, made at the first call."""
+    views = cached_views(reference, settings.viewpoints)
     size = views.mask.shape[1]
     pixel = views.extent / size  # diameters
     offsets = cell_offsets(settings.cells, settings.extent)
