@@ -335,7 +335,7 @@ class MeasureTransport:
         seconds: float,
     ) -> dict[str, Any]:
         """Send for so long; what arrived of it."""
-        before = _said_from_now(diagnostics, graph)
+        before = _joined(diagnostics, graph)
         sender.sent.clear()
         sender.publish_s.clear()
         late_s = []
@@ -347,9 +347,8 @@ class MeasureTransport:
                 if part == 0:
                     late_s.append(time.monotonic() - due)
                 sender.send(*topics)
-        time.sleep(0.5)
-        after = _said_from_now(diagnostics, graph)
-        joined = {n: int(after[n]['joined']) - int(before[n]['joined']) for n in TAKE_IMAGES}
+        after = _joined(diagnostics, graph)
+        joined = {name: after[name] - before[name] for name in TAKE_IMAGES}
         arrived: dict[str, dict[int, int]] = defaultdict(dict)  # topic: stamp: monotonic ns
         decoded: dict[str, dict[int, int]] = defaultdict(dict)
         for came in _drained(arrivals):
@@ -385,10 +384,16 @@ def _medians(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[
     return out
 
 
-def _said_from_now(diagnostics: Diagnostics, graph: GraphProcesses) -> dict[str, dict[str, str]]:
-    now_ns = time.time_ns()
-    _wait(lambda: bool(diagnostics.after(now_ns)), graph, 'diagnostics')
-    return diagnostics.after(now_ns)
+def _joined(diagnostics: Diagnostics, graph: GraphProcesses) -> dict[str, int]:
+    """How many frames each has joined, once the number stands still for a second."""
+    before: dict[str, int] = {}
+    while True:
+        now_ns = time.time_ns()
+        _wait(lambda since=now_ns: bool(diagnostics.after(since)), graph, 'diagnostics')
+        joined = {name: int(f['joined']) for name, f in diagnostics.after(now_ns).items()}
+        if joined == before:
+            return joined
+        before = joined
 
 
 def _drained(arrivals: Any) -> Iterator[Arrival]:
