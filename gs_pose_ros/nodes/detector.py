@@ -71,12 +71,7 @@ class DetectorNode(Stage[DetectorSettings]):
         group = MutuallyExclusiveCallbackGroup()
         self.subscribe(ObjectPoseArray, 'gs_refiner/poses', self._on_poses, group)
         self._input = FrameInput(self, self.settings.input, self._worker.put, self._on_jump)
-
-    def deactivate(self) -> None:
-        """End the search."""
-        self._input.close()
-        super().deactivate()
-        self._worker.stop()
+        self.while_active.callback(self._input.close)
 
     def cleanup(self) -> None:
         """Forget the objects."""

@@ -111,12 +111,7 @@ class RefinerNode(Stage[RefinerSettings]):
         self.subscribe(ObjectDetectionArray, 'detector/detections', self._on_detections, group)
         self.subscribe(Header, 'detector/searching', self._on_searching, group)
         self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
-
-    def deactivate(self) -> None:
-        """End the work."""
-        self._input.close()
-        super().deactivate()
-        self._worker.stop()
+        self.while_active.callback(self._input.close)
 
     def cleanup(self) -> None:
         """Forget the objects."""

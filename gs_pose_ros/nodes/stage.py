@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +23,6 @@ from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportU
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.subscription import Subscription
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.frame_worker import FrameWorker
@@ -47,9 +47,9 @@ T = TypeVar('T')
 class Stage(LifecycleNode, Generic[S]):
     """A lifecycle node that says on `/diagnostics`, once a second, what keeps it from working.
 
-    Sub-classes fill in `configure` (load), `activate` (subscribe), `deactivate`, `cleanup`, and
-    `check` (called every second while active). Their faults are named: `fault('depth', reason)`
-    reports one until `fault('depth', '')` ends it.
+    Sub-classes fill in `configure` (load), `activate` (subscribe), `cleanup`, and `check` (called
+    every second while active). Their faults are named: `fault('depth', reason)` reports one until
+    `fault('depth', '')` ends it.
     """
 
     def __init__(self, name: str, settings: S, **kwargs: Any) -> None:
@@ -60,7 +60,8 @@ class Stage(LifecycleNode, Generic[S]):
         self.durations_s: deque[float] = deque(maxlen=100)  # of the stage's work per image
         self.worked = 0  # images
         self.active = False
-        self._while_active: list[Subscription] = []
+        # Ends what `activate` began, the latest first: nothing wakes a worker that is gone.
+        self.while_active = ExitStack()
         # Services answer, and objects load, while images are taken in.
         self.service_group = MutuallyExclusiveCallbackGroup()
         self.input_group = MutuallyExclusiveCallbackGroup()
@@ -83,9 +84,8 @@ class Stage(LifecycleNode, Generic[S]):
         """Subscribe."""
 
     def deactivate(self) -> None:
-        """Unsubscribe and end the work; what `subscribe` made ends here."""
-        while self._while_active:
-            self.destroy_subscription(self._while_active.pop())
+        """Unsubscribe and end the work."""
+        self.while_active.close()
 
     def cleanup(self) -> None:
         """Forget what `configure` made."""
@@ -111,6 +111,8 @@ class Stage(LifecycleNode, Generic[S]):
             return done
         result = self._transition('activate', self.activate, None, state)
         self.active = result == TransitionCallbackReturn.SUCCESS
+        if not self.active:  # what was begun before it failed
+            self.deactivate()
         return result
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
@@ -197,20 +199,21 @@ class Stage(LifecycleNode, Generic[S]):
         self, kind: type[T], topic: str, callback: Callable[[T], None], group: CallbackGroup
     ) -> None:
         """Take messages until the node is deactivated."""
-        self._while_active.append(
-            self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
-        )
+        made = self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
+        self.while_active.callback(self.destroy_subscription, made)
 
     def worker(
         self, work: Callable[[T], None], failed: Callable[[T, Exception], None]
     ) -> FrameWorker[T]:
-        """A worker of this node; `failed(item, error)` answers for what `work` raises."""
+        """A worker until the node is deactivated; `failed(item, error)` answers for its errors."""
 
         def on_error(item: T, error: Exception) -> None:
             if self.context.ok():  # else it is the end that interrupted the work
                 failed(item, error)
 
-        return FrameWorker(self.get_name(), work, on_error)
+        made = FrameWorker(self.get_name(), work, on_error)
+        self.while_active.callback(made.stop)
+        return made
 
     def _beat(self) -> None:
         if self.active:
