@@ -67,22 +67,43 @@ class RGBDFrame:
 
 
 def warp_window(
-    image: NDArray[np.float32],
+    image: NDArray,
     camera: Camera,
     left: float,
     top: float,
     factor: float,
     nearest: bool = False,
 ) -> NDArray[np.float32]:
-    """The window of `Camera.crop` from an image [H, W] or [H, W, C] float32; 0 outside."""
+    """The window of `Camera.crop` from an image [H, W] or [H, W, C] as float32; 0 outside."""
+    # Linear sampling would skip source pixels when shrinking: blur to the new pixel size first.
+    sigma = 0.0 if nearest or factor >= 0.75 else 0.5 * np.sqrt(1 / factor**2 - 1)
+    # Only what the window shows and the blur reaches: the rest of a large image costs time.
+    reach = int(np.ceil(4 * sigma)) + 2
+    first = np.floor([left, top]).astype(np.int64) - reach
+    last = np.ceil([left + camera.width / factor, top + camera.height / factor]) + reach
+    x0, y0 = np.clip(first, 0, [image.shape[1] - 1, image.shape[0] - 1])
+    x1, y1 = np.maximum(np.minimum(last.astype(np.int64), image.shape[1::-1]), [x0 + 1, y0 + 1])
+    source = np.ascontiguousarray(image[y0:y1, x0:x1], np.float32)
+    if sigma > 0:
+        source = cv2.GaussianBlur(source, (0, 0), sigma)
     # A destination pixel x has its centre at source (x + 0.5) / factor + left.
-    M = np.array([[1 / factor, 0, 0.5 / factor + left], [0, 1 / factor, 0.5 / factor + top]])
-    size = (camera.width, camera.height)
-    if nearest:
-        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(image, M, size, flags=flags), np.float32)
-    if factor < 0.75:  # linear sampling would skip source pixels: blur to the new pixel size first
-        sigma = 0.5 * np.sqrt(1 / factor**2 - 1)
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(image, M, size, flags=flags), np.float32)
+    offset = 0.5 / factor + np.array([left - x0, top - y0])
+    M = np.array([[1 / factor, 0, offset[0]], [0, 1 / factor, offset[1]]])
+    flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
+    return np.asarray(
+        cv2.warpAffine(source, M, (camera.width, camera.height), flags=flags), np.float32
+    )
+
+
+def window_coverage(
+    shape: tuple[int, ...], camera: Camera, left: float, top: float, factor: float
+) -> NDArray[np.float32]:
+    """How much of each pixel of the window lies in an image of (height, width).
+
+    What `warp_window` makes of ones: 1 inside, 0 outside, between them over the outermost pixel.
+    """
+    x = (np.arange(camera.width) + 0.5) / factor + left
+    y = (np.arange(camera.height) + 0.5) / factor + top
+    across = np.minimum(x + 1, shape[1] - x).clip(0, 1)
+    down = np.minimum(y + 1, shape[0] - y).clip(0, 1)
+    return np.outer(down, across).astype(np.float32)

@@ -16,7 +16,7 @@ from scipy.spatial.distance import pdist
 
 from gs_pose_ros.bounds import Bounds, Count, CountOrNone, CropSize, Extent
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.frame import RGBDFrame, warp_window
+from gs_pose_ros.frame import RGBDFrame, warp_window, window_coverage
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
@@ -367,8 +367,8 @@ def _crop(
     factor = settings.crop_size / side
     window = camera.crop(left, top, side, side, factor)
     crop = view.frame.warp(window, left, top, factor)
-    mask = warp_window(view.mask.astype(np.float32), window, left, top, factor)
-    inside = warp_window(np.ones_like(view.mask, np.float32), window, left, top, factor)
+    mask = warp_window(view.mask, window, left, top, factor)
+    inside = window_coverage(view.mask.shape, window, left, top, factor)
     if inside.mean() < 0.1:
         raise GsPoseError('a view has the object outside its picture: is T_cam_obj inverted?')
     return FittingView(

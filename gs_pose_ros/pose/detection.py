@@ -14,7 +14,6 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.ambiguity import LookAlikes
 from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
 from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
 from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
@@ -36,15 +35,19 @@ class TemplateDetector:
     refiner: LMRefiner = LMRefiner()
     # A quick look at many proposals, before the best are refined.
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
-    proposals: Many = 120  # an object and image, after suppression of near duplicates
-    refined: Few = 10  # proposals that are refined coarsely
+    proposals: Many = 300  # an object and image, after suppression of near duplicates
+    # Of them, those that are refined at the lowest resolution: the most similar, and the best by a
+    # quick look, which misjudges what is a little off.
+    most_similar: Many = 24
+    best_looking: Many = 24
+    refined: Few = 10  # of them that are refined further
     places: Few = 6  # that are cut out, without depth only
     cut_out_again: FewOrNone = 3  # of the places, from the pose found there
     turned: FewOrNone = 2  # refined proposals whose look-alikes are tried
-    look_alikes: LookAlikes = LookAlikes()
     max_instances: Few = 5
     min_score: Share = 0.6  # of the verification
-    min_score_color: Share = 0.68  # the same without depth, where more passes for the object
+    min_score_color: Share = 0.64  # the same without depth, where more passes for the object
+    min_distance: Share = 0.25  # diameters between two instances
     max_overlap: Share = 0.4  # share of a detection's pixels that a better one may claim
 
     def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
@@ -78,24 +81,33 @@ class TemplateDetector:
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
     ) -> list[_Found]:
-        """Refine all proposals at the lowest resolution, the best further; keep what fits."""
-        levels = self.refiner.coarse
+        """Look at all proposals, refine the promising ones, the best further; keep what fits."""
+        levels, descend = self.refiner.coarse, self.refiner.descend
 
-        def roughly(T: NDArray[np.float64]) -> _Found:
-            T = self.refiner.refine_unmasked(frame, reference, T, foreground, levels[:1])
+        def looked_at(T: NDArray[np.float64]) -> _Found:
             return _Found(reference, T, self.first_check.check(frame, reference, T))
 
-        def refined(T: NDArray[np.float64]) -> _Found:
-            T = self.refiner.refine_unmasked(frame, reference, T, foreground, levels[1:])
-            return _Found(reference, T, self.refiner.verification.check(frame, reference, T))
+        def roughly(T: NDArray[np.float64]) -> _Found:
+            return looked_at(descend(frame, reference, T, levels[:1], None, foreground))
 
-        rough = self._distinct(map_threads(roughly, poses))[: self.refined]
+        def refined(T: NDArray[np.float64]) -> _Found:
+            T = descend(frame, reference, T, levels[1:], None, foreground)
+            check = self.refiner.verification.check(frame, reference, T, None, foreground)
+            return _Found(reference, T, check)
+
+        promising = list(poses[: self.most_similar])
+        seen = map_threads(looked_at, poses[self.most_similar :])
+        promising += [f.T_cam_obj for f in _best_first(seen)[: self.best_looking]]
+        rough = self._distinct(map_threads(roughly, promising))[: self.refined]
         found = map_threads(refined, [f.T_cam_obj for f in rough])
         # What looks much the same after a turn is told apart by rendering both.
-        best = sorted(found, key=lambda f: -f.check.score)[: self.turned]
-        turned = [T for f in best for T in self.look_alikes.poses(reference, f.T_cam_obj)]
+        turned = [
+            T
+            for f in _best_first(found)[: self.turned]
+            for T in self.refiner.turned_poses(frame, reference, f.T_cam_obj, None, foreground)
+        ]
         found += map_threads(refined, turned)
-        return [f for f in found if f.check.score >= 0.7 * self.min_score]
+        return self._fittest([f for f in found if f.check.score >= 0.7 * self.min_score])
 
     def _verify_colors(
         self,
@@ -121,9 +133,7 @@ class TemplateDetector:
             candidates = []
             for start in (T, *hypotheses):
                 start = align_to_mask(frame, reference, start, mask)
-                refined = self.refiner.refine_masked(
-                    frame, reference, start, mask, self.refiner.coarse
-                )
+                refined = self.refiner.descend(frame, reference, start, self.refiner.coarse, mask)
                 check = self.refiner.verification.check(frame, reference, refined, mask)
                 score = check.score * min(1.0, check.silhouette / 0.9)
                 candidates.append(_Found(reference, refined, replace(check, score=score)))
@@ -131,9 +141,7 @@ class TemplateDetector:
 
         def uncut(f: _Found) -> _Found:
             # The cut is good to a few pixels; colours and their edges tell the distance better.
-            T = self.refiner.refine_unmasked(
-                frame, reference, f.T_cam_obj, None, self.refiner.coarse[1:]
-            )
+            T = self.refiner.descend(frame, reference, f.T_cam_obj, self.refiner.coarse[1:])
             return _Found(reference, T, self.refiner.verification.check(frame, reference, T))
 
         places: list[NDArray[np.float64]] = []
@@ -147,18 +155,37 @@ class TemplateDetector:
                 places.append(T)
         found = [f for f in map_threads(place, places) if f is not None]
         # A better pose cuts out better.
-        best = sorted(found, key=lambda f: -f.check.score)[: self.cut_out_again]
+        best = _best_first(found)[: self.cut_out_again]
         found += [f for f in map_threads(place, [f.T_cam_obj for f in best]) if f is not None]
         found = map_threads(uncut, [f for f in found if f.check.score >= 0.7 * self.min_score])
         near, far = 0.9 * self.color_proposals.nearest_m, 1.1 * self.color_proposals.farthest_m
         return [f for f in found if near < f.T_cam_obj[2, 3] < far]
 
+    def _fittest(self, found: list[_Found]) -> list[_Found]:
+        """Of those in one place that score about as well, the one that fits best.
+
+        It has the best score of them: that the object is there is as sure as its surest pose.
+        """
+        kept: list[_Found] = []
+        rest = _best_first(found)
+        while rest:
+            first = rest[0]
+            near = [f for f in rest if self._same_place(f.T_cam_obj, first)]
+            rivals = [f for f in near if f.check.score > 0.8 * first.check.score]
+            best = max(rivals, key=lambda f: f.check.fit)
+            kept.append(replace(best, check=replace(best.check, score=first.check.score)))
+            rest = [f for f in rest if f not in near]
+        return kept
+
+    def _same_place(self, T_cam_obj: NDArray[np.float64], found: _Found) -> bool:
+        center = found.reference.box.mean(0, keepdims=True)
+        apart = se3.transform(T_cam_obj, center) - se3.transform(found.T_cam_obj, center)
+        return bool(np.linalg.norm(apart) < self.min_distance * found.reference.diameter_m)
+
     def _distinct(self, found: list[_Found]) -> list[_Found]:
         """Best first, without those that refinement has brought to the pose of a better one."""
         kept: list[_Found] = []
-        for f in sorted(found, key=lambda f: -f.check.score):
-            if f.check.score == 0:
-                break
+        for f in _best_first(found):
             near = (
                 np.linalg.norm(k.T_cam_obj[:3, 3] - f.T_cam_obj[:3, 3])
                 < 0.1 * f.reference.diameter_m
@@ -176,7 +203,7 @@ class TemplateDetector:
         taken = np.zeros(frame.camera.shape, bool)
         counts: dict[str, int] = {}
         detections = []
-        for candidate in sorted(found, key=lambda f: -f.check.score):
+        for candidate in _best_first(found):
             object_id = candidate.reference.object_id
             if counts.get(object_id, 0) == self.max_instances:
                 continue
@@ -185,22 +212,24 @@ class TemplateDetector:
                 continue
             if np.count_nonzero(visible & taken) > self.max_overlap * np.count_nonzero(visible):
                 continue
-            fine = self.refiner.refine_unmasked(
+            fine = self.refiner.descend(
                 frame,
                 candidate.reference,
                 candidate.T_cam_obj,
-                foreground,
                 self.refiner.fine[:1],
+                None,
+                foreground,
             )
             check = self.refiner.verification.check(frame, candidate.reference, fine)
-            if check.score < (self.min_score if frame.depth is not None else self.min_score_color):
+            score = max(check.score, candidate.check.score) if check.score > 0 else 0.0
+            if score < (self.min_score if frame.depth is not None else self.min_score_color):
                 continue
             visible = self.visible_mask(frame, candidate.reference, fine)
             if not visible.any():
                 continue
             taken |= visible
             counts[object_id] = counts.get(object_id, 0) + 1
-            detections.append(Detection.from_full_mask(object_id, check.score, visible, (fine,)))
+            detections.append(Detection.from_full_mask(object_id, score, visible, (fine,)))
         return sorted(detections, key=lambda d: -d.score)
 
     def visible_mask(
@@ -219,8 +248,13 @@ class TemplateDetector:
         return visible
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Found:
     reference: ObjectReference
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
+
+
+def _best_first(found: Sequence[_Found]) -> list[_Found]:
+    """By score, those left out that the check has ruled out."""
+    return sorted((f for f in found if f.check.score > 0), key=lambda f: -f.check.score)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.frame import RGBDFrame, warp_window
+from gs_pose_ros.frame import RGBDFrame, warp_window, window_coverage
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 
@@ -51,11 +51,11 @@ class ObjectWindow:
         camera = frame.camera.crop(left, top, side, side, factor)
         crop = frame.warp(camera, left, top, factor)
         depth = crop.depth if crop.depth is not None else np.zeros(camera.shape, np.float32)
-        known = warp_window(np.ones(frame.camera.shape, np.float32), camera, left, top, factor)
+        known = window_coverage(frame.camera.shape, camera, left, top, factor)
         if mask is not None:
-            soft = warp_window(mask.astype(np.float32), camera, left, top, factor)
+            soft = warp_window(mask, camera, left, top, factor)
         elif foreground is not None:
-            stands = warp_window(foreground.astype(np.float32), camera, left, top, factor)
+            stands = warp_window(foreground, camera, left, top, factor)
             soft = np.where(stands > 0.5, np.float32(-2), np.float32(0))
         else:
             soft = np.full(camera.shape, -1, np.float32)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -93,6 +95,33 @@ def test_what_stands_in_front_is_not_held_against_the_object(scene: Scene) -> No
     assert found.depth > 0.9
     # Without depth the cover is taken for a wrong picture.
     assert check(covered.without_depth(), T).score < found.score
+
+
+def test_part_of_a_larger_surface_is_not_the_object(scene: Scene) -> None:
+    """The object's own surface, that goes on where the object should end."""
+    T, mask = scene.T_cam_obj[0], scene.masks[0]
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    # Every pixel becomes the nearest one of the object.
+    _, nearest = ndimage.distance_transform_edt(1 - inner, return_indices=True)
+    row, col = np.asarray(nearest)
+    depth = np.asarray(scene.frame.depth)
+    larger = replace(scene.frame, color=scene.frame.color[row, col], depth=depth[row, col])
+    refused, found = check(larger, T), check(scene.frame, T)
+    assert found.seamless < 0.05
+    assert refused.seamless > 0.5
+    assert refused.score < 0.6 * found.score
+
+
+def test_what_sticks_out_of_the_silhouette_lowers_the_fit_but_not_the_score(scene: Scene) -> None:
+    T, foreground = scene.T_cam_obj[0], scene.masks[0]
+    more = cv2.dilate(foreground.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+    tight, loose = (
+        VERIFICATION.check(scene.frame, reference(), T, None, f) for f in (foreground, more)
+    )
+    assert tight.silhouette > 0.9
+    assert loose.fit < 0.9 * tight.fit
+    assert loose.score == tight.score
+    assert check(scene.frame, T + 1000).fit == 0
 
 
 def test_a_hidden_object_is_not_found(scene: Scene) -> None:
