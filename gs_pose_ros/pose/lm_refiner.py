@@ -68,6 +68,9 @@ class LMRefiner:
     look_alikes: LookAlikes = LookAlikes()
     turned: FewOrNone = 4  # look-alikes of the best hypothesis that are tried as well
     refine_best: Few = 3  # hypotheses that also pass the fine levels
+    # The first hypothesis is believed unless another fits better by this factor: a detector that
+    # saw the surroundings knows more than its mask says.
+    first_factor: Positive = 1.1
     convergence: NonNegative = 1e-3  # stop when a step moves less than this share of the diameter
     verification: Verification = Verification()
 
@@ -98,17 +101,22 @@ class LMRefiner:
             T, iterations, hessian = self._run(frame, reference, T, mask, self.fine)
             return self.verification.check(frame, reference, T, mask), T, iterations, hessian
 
+        def belief(index: int, check: PoseCheck) -> float:
+            return check.fit * (self.first_factor if index == 0 else 1.0)
+
         starts = [np.asarray(T, np.float64) for T in hypotheses]
         if mask is not None:
             starts = [align_to_mask(frame, reference, T, mask) for T in starts]
         candidates = map_threads(coarsely, starts)
         _, T, _ = max(candidates, key=lambda c: c[0].fit)
         turned = self.turned_poses(frame, reference, T, mask)
-        candidates = sorted(candidates + map_threads(coarsely, turned), key=lambda c: -c[0].fit)
-        best = [T for _, T, _ in candidates[: self.refine_best]]
-        results = map_threads(finely, best)
+        candidates += map_threads(coarsely, turned)
+        order = np.argsort([-belief(i, c[0]) for i, c in enumerate(candidates)])
+        best = [int(i) for i in order[: self.refine_best]]
+        results = map_threads(finely, [candidates[i][1] for i in best])
         total = sum(c[2] for c in candidates) + sum(r[2] for r in results)
-        check, T, _, hessian = max(results, key=lambda r: r[0].fit)
+        beliefs = [belief(i, r[0]) for i, r in zip(best, results, strict=True)]
+        check, T, _, hessian = results[int(np.argmax(beliefs))]
         return self._estimate(frame, T, check, hessian, total, Status.CONVERGED)
 
     def turned_poses(
