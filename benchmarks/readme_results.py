@@ -13,6 +13,7 @@ START, END = '<!-- results -->', '<!-- /results -->'
 ROWS = {
     'render_bop_rgbd.json': 'own detections, RGB-D',
     'render_bop_rgbd_gt_masks.json': 'true masks, RGB-D',
+    'render_bop_rgbd_gt_masks_10.json': 'true masks, RGB-D',
     'render_bop_rgbd_gt_masks_paper.json': 'true masks, `paper` refiner (colour alone)',
     'render_bop_rgb_gt_masks.json': 'true masks, RGB only',
     'render_bop_rgb.json': 'own detections, RGB only',
@@ -34,7 +35,9 @@ def tables() -> str:
     out = [_header('render_bop, visible ≥ 30 %'), _line(['---'] * (len(COLUMNS) + 1))]
     runs = {name: RESULTS / name for name in ROWS if (RESULTS / name).exists()}
     for name, path in runs.items():
-        out.append(_row(ROWS[name], json.loads(path.read_text())['strict']['overall']))
+        run = json.loads(path.read_text())
+        images = f'{ROWS[name]}, {run["n_images"]} images'
+        out.append(_row(images, run['strict']['overall']))
     first = json.loads((RESULTS / 'render_bop_rgbd.json').read_text())
     out += ['', _header('each object, own detections, RGB-D'), _line(['---'] * (len(COLUMNS) + 1))]
     out += [_row(name, figures) for name, figures in first['strict']['objects'].items()]
