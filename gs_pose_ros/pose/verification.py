@@ -210,9 +210,7 @@ class Verification:
     ) -> float:
         """Share of the outline that lies on the edges [S, S]; hidden parts left out."""
         square = np.ones((3, 3), np.uint8)
-        shape = solid.astype(np.uint8)
-        outline = solid & (cv2.erode(shape, square) == 0)
-        outline &= ~np.isnan(window.color[..., 0])
+        outline = _rim(solid) & ~np.isnan(window.color[..., 0])
         outline &= cv2.dilate(hidden.astype(np.uint8), square) == 0
         if np.count_nonzero(outline) < 10:
             return 1.0
@@ -230,9 +228,10 @@ class Verification:
 
         A small object fits onto a larger one anywhere; what it cannot have there is an end.
         """
+        if not window.depth.any():
+            return 0.0
         square = np.ones((3, 3), np.uint8)
-        rim = solid & (cv2.erode(solid.astype(np.uint8), square) == 0)
-        rim &= cv2.dilate(hidden.astype(np.uint8), square, iterations=2) == 0
+        rim = _rim(solid) & (cv2.dilate(hidden.astype(np.uint8), square, iterations=2) == 0)
         row, col = np.nonzero(rim)
         soft = cv2.GaussianBlur(alpha, (0, 0), 1.5)
         outward = -np.stack([cv2.Sobel(soft, cv2.CV_32F, *d)[rim] for d in ((0, 1), (1, 0))], -1)
@@ -250,6 +249,11 @@ class Verification:
         contrast = np.abs(color[outer] - color[inner]).max(-1)
         seamless = (step < tolerance) & (contrast < self.seam_contrast)
         return np.count_nonzero(seamless & judged) / np.count_nonzero(judged)
+
+
+def _rim(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outermost pixels of a silhouette [S, S]."""
+    return solid & (cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
 
 
 def _edges(color: NDArray[np.float32]) -> NDArray[np.bool_]:
