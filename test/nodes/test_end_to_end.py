@@ -154,18 +154,13 @@ def test_found_followed_lost_and_found_again(
     finally:
         stop.set()
         thread.join()
-    measured = []
     for pose in good(ObjectPose.STAGE_REFINED) + good(ObjectPose.STAGE_TRACKED):
         truth = shown[stamp_to_ns(pose.header.stamp)]
         assert truth is not None, 'a pose where there is no object'
-        measured.append(errors(pose_from_message(pose.pose.pose), truth))
+        millimetres, degrees = errors(pose_from_message(pose.pose.pose), truth)
+        assert millimetres < 3
+        assert degrees < 3
         assert 0 < pose.pose.covariance[0] < 1e-4
-    millimetres, degrees = np.array(measured).T
-    assert np.median(millimetres) < 1.5
-    assert np.median(degrees) < 1.5
-    # A busy machine leaves images out, and a large step may need two images to settle.
-    assert millimetres.max() < 8
-    assert degrees.max() < 8
 
 
 def test_the_service_and_the_library_give_equal_poses(
