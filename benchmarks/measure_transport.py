@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 from diagnostic_msgs.msg import DiagnosticArray
 from figures import RESULTS, milliseconds, origin, print_table, write_figures
+from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -32,8 +33,8 @@ from std_msgs.msg import Header
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import (
@@ -46,6 +47,7 @@ from gs_pose_ros.nodes.conversions import (
 )
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, run
+from gs_pose_ros.ros_compat.bags import read_frames
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.ros_compat.spinning import spinning_node
 
@@ -54,7 +56,12 @@ HOP = (
     'camera_info), has arrived when the callback begins in another (for images: with all three '
     'joined), and ends when frame, masks or poses are decoded there; one monotonic clock.'
 )
-CAMERA = Camera(615.0, 615.0, 319.5, 239.5, 640, 480)
+AGE = (
+    'By the nodes themselves, of the last 100 frames: from the stamp, taken before publish(), to '
+    'where colour, depth and camera_info are joined.'
+)
+BAG = Path(__file__).parents[1] / 'examples' / 'demo' / 'bag'
+VGA = (640, 480)
 # In the namespace of the nodes, so that the listener needs no remapping.
 COLOR, INFO, DEPTH = (
     f'/gs_pose/{topic}' for topic in ('color/image', 'color/camera_info', 'depth/image')
@@ -137,7 +144,7 @@ class Listener(Stage[ListenerSettings]):
 
 def _decode_detections(msg: ObjectDetectionArray) -> None:
     for detection in msg.detections:
-        detection_from_message(detection, CAMERA.shape).full_mask(CAMERA.shape)
+        detection_from_message(detection, VGA[::-1]).full_mask(VGA[::-1])
 
 
 def _decode_poses(msg: ObjectPoseArray) -> None:
@@ -170,25 +177,29 @@ def listening(settings: ListenerSettings) -> Iterator[Any]:
 class Sender:
     """A camera, and messages like those of the stages: a mask of a whole image, eight poses."""
 
-    def __init__(self, node: Node) -> None:
-        self._header = Header(frame_id='camera')
-        noise = np.random.default_rng(0)
-        rgb = noise.integers(0, 256, (*CAMERA.shape, 3), np.uint8)
-        depth_mm = noise.integers(500, 2000, CAMERA.shape, np.uint16)
-        mask = np.ones(CAMERA.shape, bool)
+    def __init__(self, node: Node, frames: Sequence[RGBDFrame]) -> None:
+        self._header = header = Header(frame_id='camera')
+        self._images = [
+            {
+                COLOR: image_to_message(np.rint(255 * f.color).astype(np.uint8), 'rgb8', header),
+                DEPTH: image_to_message(_millimetres(f), '16UC1', header),
+                INFO: camera_to_message(f.camera, header),
+            }
+            for f in frames
+        ]
+        self._turn = 0
+        mask = np.ones(frames[0].camera.shape, bool)
         mask[:100, :100] = False  # all of the image would be refused
         T_cam_obj = se3.exp([0, 0, 1, 0.1, 0.2, 0.3])
         detection = Detection.from_full_mask('nothing', 1.0, mask, (T_cam_obj,))
         guess = estimate_to_message(
-            self._header, 'nothing', 0, PoseEstimate(T_cam_obj, 1.0, Status.INITIAL)
+            header, 'nothing', 0, PoseEstimate(T_cam_obj, 1.0, Status.INITIAL)
         )
-        detections = [detection_to_message(self._header, detection, 0)]
+        detections = [detection_to_message(header, detection, 0)]
         self._messages: dict[str, Any] = {
-            COLOR: image_to_message(rgb, 'rgb8', self._header),
-            DEPTH: image_to_message(depth_mm, '16UC1', self._header),
-            INFO: camera_to_message(CAMERA, self._header),
-            DETECTIONS: ObjectDetectionArray(header=self._header, detections=detections),
-            POSES: ObjectPoseArray(header=self._header, poses=[guess] * 8),
+            **self._images[0],
+            DETECTIONS: ObjectDetectionArray(header=header, detections=detections),
+            POSES: ObjectPoseArray(header=header, poses=[guess] * 8),
         }
         qos = {topic: QoSProfile(depth=10) for topic in (COLOR, DEPTH, INFO)}
         self._publishers = {
@@ -207,7 +218,14 @@ class Sender:
         )
 
     def send(self, *topics: str) -> None:
-        """One message on each topic, with one stamp; the first names them in `sent`."""
+        """One message on each topic, with one stamp; the first names them in `sent`.
+
+        Images go through the bag forwards and backwards, so that nothing in them jumps.
+        """
+        if topics[0] == COLOR:
+            n = len(self._images)
+            self._turn = (self._turn + 1) % (2 * n)
+            self._messages |= self._images[min(self._turn, 2 * n - 1 - self._turn)]
         stamp_ns = time.time_ns()
         for topic in topics:
             self._messages[topic].header.stamp = ns_to_stamp(stamp_ns)
@@ -217,6 +235,21 @@ class Sender:
         self.sent[topics[0]][stamp_ns] = begun
         if topics[0] == COLOR:
             self.publish_s.append((time.monotonic_ns() - begun) / 1e9)
+
+
+def vga_frames(bag: Path) -> list[RGBDFrame]:
+    """The frames of the bag, enlarged."""
+    out = []
+    for frame in read_frames(bag):
+        factor = VGA[0] / frame.camera.width
+        out.append(frame.warp(frame.camera.scaled(factor), -0.5, -0.5, factor))
+    return out
+
+
+def _millimetres(frame: RGBDFrame) -> NDArray[np.uint16]:
+    if frame.depth is None:
+        raise GsPoseError('the bag has no depth')
+    return np.rint(1e3 * np.nan_to_num(frame.depth)).astype(np.uint16)
 
 
 class Diagnostics:
@@ -260,10 +293,14 @@ class MeasureTransport:
     """Frames a second; detections and poses follow each frame at a third and two of the period."""
     reliability: Literal['best_effort', 'reliable'] = 'best_effort'
     """How the nodes subscribe to images; the camera is reliable, as a RealSense."""
+    bag: Path = BAG
+    """Its images are sent, enlarged to 640x480."""
     database: Path | None = None
     """Registered objects, for stages that work meanwhile; none if not given."""
+    name: str = 'transport'
+    """Of the file of figures."""
     out: Path = RESULTS
-    """Folder for transport.json."""
+    """Folder for that file."""
 
     def run(self) -> None:
         """Measure, print the tables, write the file."""
@@ -279,7 +316,7 @@ class MeasureTransport:
             listening(settings) as arrivals,
             spinning_node('camera') as node,
         ):
-            sender, diagnostics = Sender(node), Diagnostics(node)
+            sender, diagnostics = Sender(node, vga_frames(self.bag)), Diagnostics(node)
             _wait(sender.is_heard, graph, 'subscriptions')
             # A writer knows its readers before they know it: the first images may be lost.
             warm_up = self._run(sender, diagnostics, arrivals, graph, self.warm_up)
@@ -294,10 +331,11 @@ class MeasureTransport:
                 'published': sum(run['published'] for run in runs),
                 'joined': sum(run['joined'][name] for run in runs),
                 'lost': sum(run['lost'][name] for run in runs),
+                'age_ms_p50': median(run['age_ms_p50'][name] for run in runs),
             }
             for name in TAKE_IMAGES
         }
-        columns = {'published': '{}', 'joined': '{}', 'lost': '{}'}
+        columns = {'published': '{}', 'joined': '{}', 'lost': '{}', 'age_ms_p50': '{:.1f}'}
         print_table(f'frames at {self.rate:g} Hz, all runs; 0 lost are required', frames, columns)
         columns = {'p50_ms': '{:.1f}', 'p95_ms': '{:.1f}'}
         print_table(f'hops, median of {self.runs} runs; p50 <= 10 required', medians, columns)
@@ -305,6 +343,7 @@ class MeasureTransport:
         figures |= {
             'required': {'lost': 0, 'hop_p50_ms': 10.0},
             'hop': HOP,
+            'age_is': AGE,
             'answers_are': 'From publishing the images to the answer of a stage at the listener; '
             'without objects no stage works, so each step is a hop and the threads on its way.',
             'rmw': get_rmw_implementation_identifier(),
@@ -314,7 +353,7 @@ class MeasureTransport:
             'warm_up': warm_up,
             'runs': runs,
         }
-        write_figures(self.out, 'transport', figures)
+        write_figures(self.out, self.name, figures)
 
     def _arguments(self, scratch: Path) -> GraphArguments:
         database = self.database or scratch / 'objects'
@@ -335,7 +374,7 @@ class MeasureTransport:
         seconds: float,
     ) -> dict[str, Any]:
         """Send for so long; what arrived of it."""
-        before = _joined(diagnostics, graph)
+        before = {name: int(f['joined']) for name, f in _settled(diagnostics, graph).items()}
         sender.sent.clear()
         sender.publish_s.clear()
         late_s = []
@@ -347,8 +386,8 @@ class MeasureTransport:
                 if part == 0:
                     late_s.append(time.monotonic() - due)
                 sender.send(*topics)
-        after = _joined(diagnostics, graph)
-        joined = {name: after[name] - before[name] for name in TAKE_IMAGES}
+        after = _settled(diagnostics, graph)
+        joined = {name: int(after[name]['joined']) - before[name] for name in TAKE_IMAGES}
         arrived: dict[str, dict[int, int]] = defaultdict(dict)  # topic: stamp: monotonic ns
         decoded: dict[str, dict[int, int]] = defaultdict(dict)
         for came in _drained(arrivals):
@@ -359,6 +398,7 @@ class MeasureTransport:
             'published': count,
             'joined': joined,
             'lost': {name: count - n for name, n in joined.items()},
+            'age_ms_p50': {name: float(after[name]['age_ms_p50']) for name in TAKE_IMAGES},
             'sender_late': milliseconds(late_s),
             'publish_images': milliseconds(sender.publish_s),
             'hops': {
@@ -384,16 +424,18 @@ def _medians(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[
     return out
 
 
-def _joined(diagnostics: Diagnostics, graph: GraphProcesses) -> dict[str, int]:
-    """How many frames each has joined, once the number stands still for a second."""
-    before: dict[str, int] = {}
-    while True:
+def _settled(diagnostics: Diagnostics, graph: GraphProcesses) -> dict[str, dict[str, str]]:
+    """The facts of all that take images, once as many frames as a second before are joined."""
+    before: dict[str, str] = {}
+    for _ in range(60):
         now_ns = time.time_ns()
         _wait(lambda since=now_ns: bool(diagnostics.after(since)), graph, 'diagnostics')
-        joined = {name: int(f['joined']) for name, f in diagnostics.after(now_ns).items()}
+        facts = diagnostics.after(now_ns)
+        joined = {name: of_node['joined'] for name, of_node in facts.items()}
         if joined == before:
-            return joined
+            return facts
         before = joined
+    raise GsPoseError('frames are still joined a minute after the last was sent')
 
 
 def _drained(arrivals: Any) -> Iterator[Arrival]:

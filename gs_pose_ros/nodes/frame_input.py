@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -127,6 +127,23 @@ class FrameInput:
 
         Meant to be asked once a second.
         """
+        status, reason = self._silence()
+        return status, '; '.join([reason, *self._refused()]) if reason else ''
+
+    def _refused(self) -> list[str]:
+        """The publishers whose QoS is not what is asked for here."""
+        out = []
+        for filter_ in self._inputs:
+            topic = self._name(filter_.getTopic())
+            for publisher in self._node.get_publishers_info_by_topic(topic):
+                offered = publisher.qos_profile
+                match, why = qos_check_compatible(offered, filter_.sub.qos_profile)
+                if match == QoSCompatibility.ERROR:
+                    why = why.removeprefix('ERROR: ').rstrip(';')
+                    out.append(f'{publisher.node_name} publishes {topic} with another QoS: {why}')
+        return out
+
+    def _silence(self) -> tuple[int, str]:
         colors, infos = self._recent
         self._recent = [0, 0]
         now = time.monotonic()

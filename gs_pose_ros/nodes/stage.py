@@ -22,12 +22,24 @@ from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+# In rclpy.event_handler since Iron; here they are everywhere.
+from rclpy.node import (
+    PublisherEventCallbacks,  # pyright: ignore[reportPrivateImportUsage]
+    SubscriptionEventCallbacks,  # pyright: ignore[reportPrivateImportUsage]
+)
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.parameters import Parameters, setting
 from gs_pose_ros.ros_compat.share import transport_environment
+
+# By default rclpy adds two events to every publisher and subscription, to log them; its executor
+# walks through all of them at every message: two thirds of the time that a node spent on taking an
+# image in. What the events would say of the camera's topics, `FrameInput.problem` says.
+_NO_EVENTS_OUT = PublisherEventCallbacks(use_default_callbacks=False)
+_NO_EVENTS_IN = SubscriptionEventCallbacks(use_default_callbacks=False)
 
 QOS_OUT = QoSProfile(depth=10)
 QOS_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -69,6 +81,20 @@ class Stage(LifecycleNode, Generic[S]):
         # Not the node's clock: a simulated one that stands still is among what is reported.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._heartbeat = self.create_timer(1.0, self._beat, clock=steady)
+
+    def create_subscription(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `Node`, without events."""
+        return super().create_subscription(*args, **{'event_callbacks': _NO_EVENTS_IN, **kwargs})
+
+    def create_publisher(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `Node`, without events."""
+        return super().create_publisher(*args, **{'event_callbacks': _NO_EVENTS_OUT, **kwargs})
+
+    def create_lifecycle_publisher(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `LifecycleNode`, without events."""
+        return super().create_lifecycle_publisher(
+            *args, **{'event_callbacks': _NO_EVENTS_OUT, **kwargs}
+        )
 
     @property
     def settings(self) -> S:

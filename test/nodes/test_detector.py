@@ -10,6 +10,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
@@ -98,6 +100,18 @@ def test_no_depth_is_said_and_recovers(world: World, detections: list) -> None:
     )
     assert '/depth/image' in detections[-1].reason
     world.show_until(lambda: detections[-1].status == OK, 'recovery', color=bright())
+
+
+def test_a_camera_that_cannot_be_heard_is_named(world: World, detections: list) -> None:
+    said = world.listen(DiagnosticArray, '/diagnostics')
+    topic = f'{world.namespace}/depth/image'
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    world._publishers['depth/image'] = world.node.create_publisher(Image, topic, best_effort)
+    wanted = ObjectDetectionArray.STATUS_BAD_INPUT
+    world.show_until(lambda: [m for m in detections if m.status == wanted], 'the status')
+    assert f'publishes {topic} with another QoS' in detections[-1].reason
+    assert 'Best effort publisher' in detections[-1].reason
+    assert any('another QoS' in status.message for msg in said for status in msg.status)
 
 
 def test_wrong_encoding_is_said_and_recovers(world: World, detections: list) -> None:

@@ -61,3 +61,10 @@ def test_a_failed_activation_leaves_nothing_behind(node: Listener) -> None:
     node.trigger_activate()
     assert node.active
     assert listens(node)
+
+
+def test_no_events_cost_time_at_every_message(node: Listener) -> None:
+    node.start()
+    node.create_publisher(Header, 'out', 1)
+    node.create_lifecycle_publisher(Header, 'out', 1)
+    assert not list(node.waitables)
