@@ -72,6 +72,8 @@ class LMRefiner:
     # saw the surroundings knows more than its mask says.
     first_factor: Positive = 1.1
     convergence: NonNegative = 1e-3  # stop when a step moves less than this share of the diameter
+    track_rounds: Few = 4  # of the first fine level, until a tracked pose is at rest
+    at_rest: Positive = 0.005  # shares of the diameter by which a pose at rest moves at most
     verification: Verification = Verification()
 
     def refine(
@@ -142,11 +144,22 @@ class LMRefiner:
     def track(
         self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
     ) -> PoseEstimate:
-        """Follow the object from its pose in the frame before; TRACKED, or LOST with a reason."""
-        T, iterations, _ = self._run(frame, reference, T_cam_obj, None, self.coarse[-1:])
-        T, more, hessian = self._run(frame, reference, T, None, self.fine[:1])
+        """Follow the object from its pose in the frame before; TRACKED, or LOST with a reason.
+
+        Goes on until the pose is at rest: after a large step (images left out) it is not there
+        when the iterations of one level are used up.
+        """
+        T, iterations, _ = self._run(frame, reference, T_cam_obj, None, self.coarse)
+        for _ in range(self.track_rounds):
+            before = T
+            T, used, hessian = self._run(frame, reference, T, None, self.fine[:1])
+            iterations += used
+            if _largest_shift(reference, before, T) < self.at_rest * reference.diameter_m:
+                break
+        else:
+            return PoseEstimate.lost(T, 'the pose does not come to rest', frame.stamp_ns)
         check = self.verification.check(frame, reference, T, None)
-        return self._estimate(frame, T, check, hessian, iterations + more, Status.TRACKED)
+        return self._estimate(frame, T, check, hessian, iterations, Status.TRACKED)
 
     def descend(
         self,
@@ -384,6 +397,15 @@ def _aligned(
     anchor = camera.project(T_cam_obj[:3, 3]) + shift
     out[:3, 3] = camera.back_project(anchor, distance)
     return out
+
+
+def _largest_shift(
+    reference: ObjectReference, T_a: NDArray[np.float64], T_b: NDArray[np.float64]
+) -> float:
+    """How far the centre, or the rim by rotation, is apart in two poses, m."""
+    center_a, center_b = (se3.transform(T, reference.box.mean(0)) for T in (T_a, T_b))
+    turned = float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])) * reference.diameter_m / 2
+    return max(float(np.linalg.norm(center_a - center_b)), turned)
 
 
 def move_about(

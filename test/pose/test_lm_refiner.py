@@ -325,6 +325,27 @@ def test_tracking_follows_a_small_motion(scene: Scene) -> None:
         assert pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())[0] < 1
 
 
+@pytest.mark.parametrize('share', [0.1, 0.15, 0.2, 0.25])
+def test_after_a_large_step_the_tracked_pose_is_right_or_lost(scene: Scene, share: float) -> None:
+    errors = []
+    for seed in range(4):
+        shift_m = share * reference().diameter_m
+        before = perturbed(scene.T_cam_obj[0], reference(), 10, shift_m, seed)
+        estimate = REFINER.track(scene.frame, reference(), before)
+        if estimate.found:
+            errors.append(pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference()))
+    assert all(angle < 1 and shift < 2 for angle, shift in errors)
+    assert len(errors) >= (4 if share <= 0.15 else 1)
+
+
+def test_a_tracked_pose_that_still_moves_is_not_published_as_good(scene: Scene) -> None:
+    restless = replace(REFINER, track_rounds=1, at_rest=1e-9)
+    before = perturbed(scene.T_cam_obj[0], reference(), 5, 0.006)
+    estimate = restless.track(scene.frame, reference(), before)
+    assert estimate.status is Status.LOST
+    assert estimate.reason == 'the pose does not come to rest'
+
+
 # --- Covariance ----------------------------------------------------------------------------------
 
 
