@@ -154,7 +154,8 @@ class LMRefiner:
             before = T
             T, used, hessian = self._run(frame, reference, T, None, self.fine[:1])
             iterations += used
-            if _largest_shift(reference, before, T) < self.at_rest * reference.diameter_m:
+            shift = _largest_shift(reference, before, T)
+            if hessian is None or shift < self.at_rest * reference.diameter_m:
                 break
         else:
             return PoseEstimate.lost(T, 'the pose does not come to rest', frame.stamp_ns)
