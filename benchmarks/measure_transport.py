@@ -61,7 +61,7 @@ AGE = (
     'where colour, depth and camera_info are joined.'
 )
 BAG = Path(__file__).parents[1] / 'examples' / 'demo' / 'bag'
-VGA = (640, 480)
+WIDTH, HEIGHT = 640, 480
 # In the namespace of the nodes, so that the listener needs no remapping.
 COLOR, INFO, DEPTH = (
     f'/gs_pose/{topic}' for topic in ('color/image', 'color/camera_info', 'depth/image')
@@ -144,7 +144,7 @@ class Listener(Stage[ListenerSettings]):
 
 def _decode_detections(msg: ObjectDetectionArray) -> None:
     for detection in msg.detections:
-        detection_from_message(detection, VGA[::-1]).full_mask(VGA[::-1])
+        detection_from_message(detection, (HEIGHT, WIDTH)).full_mask((HEIGHT, WIDTH))
 
 
 def _decode_poses(msg: ObjectPoseArray) -> None:
@@ -241,7 +241,7 @@ def vga_frames(bag: Path) -> list[RGBDFrame]:
     """The frames of the bag, enlarged."""
     out = []
     for frame in read_frames(bag):
-        factor = VGA[0] / frame.camera.width
+        factor = WIDTH / frame.camera.width
         out.append(frame.warp(frame.camera.scaled(factor), -0.5, -0.5, factor))
     return out
 

@@ -132,8 +132,9 @@ class Fox:
             except EmptyMaskError as error:
                 refused.append(f'view {k}: {error}')
         mask_s = time.monotonic() - started
-        low, high = (tuple(map(float, corner)) for corner in box)
-        reference = register('fox', masked, RegistrationSettings(use_depth=False, box=(low, high)))
+        (x0, y0, z0), (x1, y1, z1) = box.tolist()
+        settings = RegistrationSettings(use_depth=False, box=((x0, y0, z0), (x1, y1, z1)))
+        reference = register('fox', masked, settings)
         name = 'real_fox_' + ('look_at_box' if self.box is None else 'given_box')
         shares = [float(np.mean(view.mask)) for view in masked if view.mask is not None]
         figures = {
@@ -169,7 +170,7 @@ def look_at_box(views: Sequence[RegistrationView]) -> NDArray[np.float64]:
     z = [(view.T_cam_obj[:3, :3] @ center + view.T_cam_obj[:3, 3])[2] for view in views]
     camera = views[0].camera
     half = 0.4 * min(camera.width / camera.fx, camera.height / camera.fy) * float(np.median(z))
-    return np.stack([center - half, center + half])
+    return np.stack([center - half, center + half]).astype(np.float64)
 
 
 def beside(reference: ObjectReference, view: RegistrationView) -> NDArray[np.uint8]:

@@ -12,7 +12,16 @@ from typing import Any
 
 from gs_pose_ros import __version__
 
-_LIBRARIES = ('numpy', 'scipy', 'torch', 'numba', 'opencv-contrib-python-headless', 'gsplat')
+_LIBRARIES = (
+    'numpy',
+    'scipy',
+    'torch',
+    'numba',
+    'opencv-contrib-python-headless',
+    'gsplat',
+    'rclpy',
+    'ros-fastdds',
+)
 
 
 def provenance() -> dict[str, Any]:
