@@ -45,7 +45,7 @@ class TemplateDetector:
     cut_out_again: FewOrNone = 3  # of the places, from the pose found there
     turned: FewOrNone = 2  # refined proposals whose look-alikes are tried
     max_instances: Few = 5
-    min_score: Share = 0.6  # of the verification
+    min_score: Share = 0.63  # of the verification
     min_score_color: Share = 0.64  # the same without depth, where more passes for the object
     min_distance: Share = 0.25  # diameters between two instances
     max_overlap: Share = 0.4  # share of a detection's pixels that a better one may claim
@@ -65,18 +65,19 @@ class TemplateDetector:
             for reference in references:
                 poses = [T for T, _ in self.features.hypotheses(features, reference)]
                 poses += self.depth_proposals.propose(maps, reference, self.proposals)
-                found += self._verify(frame, foreground, reference, poses)
+                found += self._verify(frame, features, foreground, reference, poses)
         else:
             frame, foreground = frame.without_depth(), None
             for reference in references:
                 poses = [T for T, _ in self.features.hypotheses(features, reference)]
                 poses += self.color_proposals.propose(frame, reference, self.proposals)
-                found += self._verify_colors(frame, reference, poses)
-        return self._select(frame, foreground, found)
+                found += self._verify_colors(frame, features, reference, poses)
+        return self._select(frame, features, foreground, found)
 
     def _verify(
         self,
         frame: RGBDFrame,
+        features: FrameFeatures,
         foreground: NDArray[np.bool_] | None,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
@@ -92,7 +93,9 @@ class TemplateDetector:
 
         def refined(T: NDArray[np.float64]) -> _Found:
             T = descend(frame, reference, T, levels[1:], None, foreground)
-            check = self.refiner.verification.check(frame, reference, T, None, foreground)
+            check = self.refiner.verification.check(
+                frame, reference, T, None, foreground, features
+            )
             return _Found(reference, T, check)
 
         promising = list(poses[: self.most_similar])
@@ -112,6 +115,7 @@ class TemplateDetector:
     def _verify_colors(
         self,
         frame: RGBDFrame,
+        features: FrameFeatures,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
     ) -> list[_Found]:
@@ -134,7 +138,9 @@ class TemplateDetector:
             for start in (T, *hypotheses):
                 start = align_to_mask(frame, reference, start, mask)
                 refined = self.refiner.descend(frame, reference, start, self.refiner.coarse, mask)
-                check = self.refiner.verification.check(frame, reference, refined, mask)
+                check = self.refiner.verification.check(
+                    frame, reference, refined, mask, features=features
+                )
                 score = check.score * min(1.0, check.silhouette / 0.9)
                 candidates.append(_Found(reference, refined, replace(check, score=score)))
             return max(candidates, key=lambda c: c.check.score)
@@ -142,7 +148,8 @@ class TemplateDetector:
         def uncut(f: _Found) -> _Found:
             # The cut is good to a few pixels; colours and their edges tell the distance better.
             T = self.refiner.descend(frame, reference, f.T_cam_obj, self.refiner.coarse[1:])
-            return _Found(reference, T, self.refiner.verification.check(frame, reference, T))
+            check = self.refiner.verification.check(frame, reference, T, features=features)
+            return _Found(reference, T, check)
 
         places: list[NDArray[np.float64]] = []
         for T in poses:
@@ -197,7 +204,11 @@ class TemplateDetector:
         return kept
 
     def _select(
-        self, frame: RGBDFrame, foreground: NDArray[np.bool_] | None, found: list[_Found]
+        self,
+        frame: RGBDFrame,
+        features: FrameFeatures,
+        foreground: NDArray[np.bool_] | None,
+        found: list[_Found],
     ) -> list[Detection]:
         """Greedy: the best claims its pixels, later ones must stand on others."""
         taken = np.zeros(frame.camera.shape, bool)
@@ -220,7 +231,9 @@ class TemplateDetector:
                 None,
                 foreground,
             )
-            check = self.refiner.verification.check(frame, candidate.reference, fine)
+            check = self.refiner.verification.check(
+                frame, candidate.reference, fine, features=features
+            )
             score = max(check.score, candidate.check.score) if check.score > 0 else 0.0
             if score < (self.min_score if frame.depth is not None else self.min_score_color):
                 continue

@@ -12,7 +12,6 @@ from gs_pose_ros.bounds import (
     Consensus,
     Factor,
     Few,
-    FewOrNone,
     Many,
     NonNegative,
     Positive,
@@ -28,7 +27,15 @@ from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, pr
 
 # A mask's surroundings (px) belong to the descriptors of the keypoints in it.
 _MARGIN = 24
+_BORDER = 3  # px of a reference view's rim without keypoints: they describe the background
 _MOST_KEYPOINTS = 4000  # in one picture, the strongest: more take long and say little new
+# A keypoint agrees with a pose if it is where the pose puts one of the object's, as large and
+# turned as that one would be, and looks like it.
+_NEAR = 0.025  # diameters in the picture
+_SCALE = 1.6  # factor
+_TURN = np.radians(30)
+_SIDE = np.cos(np.radians(45))  # between the directions from which the two were seen
+_COSINE = 0.85  # of the descriptors
 _CHUNK = 500  # keypoints compared at a time: tables of all with all would fill the memory
 
 
@@ -58,13 +65,80 @@ class FrameFeatures:
         )
         return cls(frame.camera, pixels + corner, scales, angles, descriptors)
 
+    @classmethod
+    def around(
+        cls, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    ) -> FrameFeatures | None:
+        """The keypoints where the object would be at a pose; None if that is not in the image."""
+        center = se3.transform(T_cam_obj, reference.box.mean(0)[None])[0]
+        if center[2] <= 0:
+            return None
+        col, row = frame.camera.project(center)
+        radius = 0.5 * reference.diameter_m * frame.camera.fx / center[2]
+        rows, cols = np.ogrid[: frame.camera.height, : frame.camera.width]
+        mask = np.asarray((rows - row) ** 2 + (cols - col) ** 2 <= radius**2)
+        return cls.of(frame, mask) if mask.any() else None
+
+
+def agreeing_keypoints(
+    features: FrameFeatures, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+) -> int:
+    """How many keypoints of the frame agree with the pose, beyond those that do by chance.
+
+    0 for an object without texture. Hardly depends on light and camera. What chance makes of this
+    picture and this object is seen by turning the object's keypoints in the picture.
+    """
+    bank = _bank(reference, _BORDER)
+    toward = _camera_direction(T_cam_obj)
+    views = reference.views.T_cam_obj
+    seen = np.array([toward @ _camera_direction(T) > _SIDE for T in views], bool)
+    use = np.flatnonzero(seen[bank.view]) if len(bank.points) else np.zeros(0, np.int64)
+    center = se3.transform(T_cam_obj, reference.box.mean(0)[None])[0]
+    points = se3.transform(T_cam_obj, bank.points[use])
+    if len(use) == 0 or center[2] <= 0 or points[:, 2].min() <= 0:
+        return 0
+    size = reference.diameter_m * features.camera.fx / center[2]
+    apart = np.linalg.norm(features.pixels - features.camera.project(center), axis=1)
+    near = np.flatnonzero(apart < 0.6 * size)
+    if len(near) == 0:
+        return 0
+    scale = features.scales[near][:, None] / (bank.scales * size / bank.sizes)[use]
+    # In the image plane, what the pose turns against the view: exact where both look alike.
+    turns = np.array([_image_turn(T_cam_obj, T) for T in views])[bank.view[use]]
+    turn = features.angles[near][:, None] - bank.angles[use] - turns
+    alike = features.descriptors[near] @ bank.descriptors[use].T > _COSINE
+    alike &= (np.abs(np.log(scale)) < np.log(_SCALE)) & (np.cos(turn) > np.cos(_TURN))
+    frame, keypoint = np.nonzero(alike)
+    middle = features.camera.project(center)
+    pixels = features.camera.project(points[keypoint]) - middle
+    observed = features.pixels[near[frame]] - middle
+    limit = max(2.0, _NEAR * size)
+
+    def agreeing(quarter_turns: int) -> int:
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter_turns]
+        turned = pixels @ np.array([[cos, sin], [-sin, cos]], np.float64)
+        close = np.linalg.norm(observed - turned, axis=1) < limit
+        return len(np.unique(frame[close]))
+
+    return max(0, agreeing(0) - max(agreeing(k) for k in (1, 2, 3)))
+
+
+def _camera_direction(T_cam_obj: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The unit vector [3] from the object to the camera, in the object's frame."""
+    position = -T_cam_obj[:3, :3].T @ T_cam_obj[:3, 3]
+    return position / np.linalg.norm(position)
+
+
+def _image_turn(T_cam_obj: NDArray[np.float64], T_view_obj: NDArray[np.float64]) -> float:
+    """The angle (rad) by which a picture of the view appears turned at the pose."""
+    R = T_cam_obj[:3, :3] @ T_view_obj[:3, :3].T
+    return float(np.arctan2(R[1, 0] - R[0, 1], R[0, 0] + R[1, 1]))
+
 
 @dataclass(frozen=True)
 class FeatureMatching:
     """Settings and method; see `hypotheses`."""
 
-    # px of a reference view's rim without keypoints: they describe the background
-    border: FewOrNone = 3
     ratio: Share = 0.85  # distance to the best over that to the best elsewhere on the object
     elsewhere: NonNegative = 0.1  # diameters
     neighbors: Many = 24  # the most similar keypoints among which the best elsewhere is looked for
@@ -83,7 +157,7 @@ class FeatureMatching:
 
         Empty when too few matches agree; always for an object without texture.
         """
-        bank = _bank(reference, self.border)
+        bank = _bank(reference, _BORDER)
         frame, keypoint = self._matches(features, bank, reference.diameter_m)
         center, size = self._votes(features, frame, bank, keypoint)
         found: list[tuple[NDArray[np.float64], int]] = []
@@ -153,6 +227,7 @@ class _Bank:
     descriptors: NDArray[np.float32]  # [K, 128]
     to_center: NDArray[np.float32]  # [K, 2] from the keypoint to the object's centre, px
     sizes: NDArray[np.float32]  # [K] the object's diameter in the keypoint's view, px
+    view: NDArray[np.int64]  # [K] the reference view
 
 
 @once_per_object
@@ -160,9 +235,14 @@ def _bank(reference: ObjectReference, border: int) -> _Bank:
     arrays = GaussianArrays.of(reference.gaussians)
     views, middle = reference.views, reference.box.mean(0)
     none = np.zeros(0, np.float32)
-    parts = [_Bank(np.zeros((0, 3)), none, none, none.reshape(0, 128), none.reshape(0, 2), none)]
-    for T, K, color, mask in zip(
-        views.T_cam_obj, views.intrinsics, views.color, views.mask, strict=True
+    no_view = np.zeros(0, np.int64)
+    parts = [
+        _Bank(
+            np.zeros((0, 3)), none, none, none.reshape(0, 128), none.reshape(0, 2), none, no_view
+        )
+    ]
+    for view, (T, K, color, mask) in enumerate(
+        zip(views.T_cam_obj, views.intrinsics, views.color, views.mask, strict=True)
     ):
         fx, fy, cx, cy = (float(k) for k in K)
         camera = Camera(fx, fy, cx, cy, color.shape[1], color.shape[0])
@@ -179,7 +259,8 @@ def _bank(reference: ObjectReference, border: int) -> _Bank:
         size = reference.diameter_m * camera.fx / center[2]
         sizes = np.full(len(pixels), size, np.float32)
         to_center = (camera.project(center) - pixels).astype(np.float32)
-        parts.append(_Bank(points, scales, angles, descriptors, to_center, sizes))
+        of_view = np.full(len(pixels), view)
+        parts.append(_Bank(points, scales, angles, descriptors, to_center, sizes, of_view))
     return _Bank(
         *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Bank))
     )

@@ -63,7 +63,7 @@ class GSRefiner:
         if window is None:
             return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
         T, steps = self._optimize(reference, window, T)
-        check = self.verification.check(frame, reference, T, mask)
+        check = self.verification.verdict(frame, reference, T, mask)
         status = Status.LOST if check.reason else Status.CONVERGED
         return PoseEstimate(
             T, check.score, status, check.reason, iterations=steps, stamp_ns=frame.stamp_ns

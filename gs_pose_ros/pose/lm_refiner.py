@@ -101,7 +101,7 @@ class LMRefiner:
 
         def finely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int, Hessian]:
             T, iterations, hessian = self._run(frame, reference, T, mask, self.fine)
-            return self.verification.check(frame, reference, T, mask), T, iterations, hessian
+            return self.verification.verdict(frame, reference, T, mask), T, iterations, hessian
 
         def belief(index: int, check: PoseCheck) -> float:
             return check.fit * (self.first_factor if index == 0 else 1.0)
@@ -159,7 +159,7 @@ class LMRefiner:
                 break
         else:
             return PoseEstimate.lost(T, 'the pose does not come to rest', frame.stamp_ns)
-        check = self.verification.check(frame, reference, T, None)
+        check = self.verification.verdict(frame, reference, T)
         return self._estimate(frame, T, check, hessian, iterations, Status.TRACKED)
 
     def descend(

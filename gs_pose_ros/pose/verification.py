@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from gs_pose_ros.bounds import Count, CropSize, Extent, NonNegative, Positive, Share
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.feature_matching import FrameFeatures, agreeing_keypoints
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+
+# Keypoints that agree with a wrong pose by chance, and with a right one for certain: on scenes of
+# our own, in two of three with a made-up camera, of 1714 wrong poses none had more than 3.
+_BY_CHANCE, _CERTAIN = 2, 8
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,26 @@ class PoseCheck:
     depth: float  # share of the visible pixels with known depth that agree; 1 without depth
     color: float  # agreement of colour after a gain for the light
     structure: float  # correlation of the pattern without shading, 1 where the object has none
+    pattern: float  # the same, 0 where the object has none: then only its colour speaks for it
+    keypoints: int  # that agree with the pose (`agreeing_keypoints`); 0 if not asked
     outline: float  # share of the visible outline that lies on an edge of the image
     seamless: float  # share of it across which neither depth nor colour changes; 0 without depth
     silhouette: float  # overlap with the visible mask, or with what stands there; 1 if unknown
+
+    @property
+    def recognized(self) -> float:
+        """What the keypoints say: 0 for so few that they may agree by chance, 1 for certain."""
+        return float(np.clip((self.keypoints - _BY_CHANCE) / (_CERTAIN - _BY_CHANCE), 0, 1))
+
+    @property
+    def likeness(self) -> float:
+        """Of colour and pattern, in [0, 1].
+
+        Another camera changes the colours, other light as well: where the pattern is right, they
+        need not be. Keypoints say even more, though not how well the pose fits.
+        """
+        seen = max(self.color, self.pattern) * (0.2 + 0.8 * self.structure)
+        return 1 - (1 - seen) * (1 - 0.9 * self.recognized)
 
     @property
     def fit(self) -> float:
@@ -72,11 +94,13 @@ class Verification:
         T_cam_obj: NDArray[np.float64],
         mask: NDArray[np.bool_] | None = None,
         foreground: NDArray[np.bool_] | None = None,
+        features: FrameFeatures | None = None,
     ) -> PoseCheck:
         """Compare a rendering at T_cam_obj with the frame.
 
         The silhouette is compared with the visible mask [H, W] if there is one, else with what of
-        the foreground [H, W] is near enough to be the object.
+        the foreground [H, W] is near enough to be the object. With the frame's keypoints, those
+        count as well.
         """
         window = ObjectWindow.around(
             frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size, foreground
@@ -115,7 +139,7 @@ class Verification:
         rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, np.float32(1e-6))[..., None]
         color, gain = self._colors(rendered[compared].astype(np.float32), window.color[compared])
         lit = np.asarray(rendered * gain, np.float32)
-        structure = self._structure(lit, window.color, compared)
+        structure, pattern = self._structure(lit, window.color, compared)
         # Where no depth can contradict, an edge must also run as the outline does.
         edges = _edges(window.color) if known.any() else _edges_along(alpha, window.color)
         outline = self._outline(solid, hidden, window, edges)
@@ -130,14 +154,22 @@ class Verification:
                 labelled = (window.mask < -1.5) & (distance < 0.55 * reference.diameter_m)
             union = np.count_nonzero((labelled | shown) & (window.mask != -1))
             silhouette = np.count_nonzero(labelled & shown) / max(union, 1)
+        check = PoseCheck(
+            score=1.0,
+            reason='',
+            visible=visible,
+            depth=depth,
+            color=color,
+            structure=structure,
+            pattern=pattern,
+            keypoints=agreeing_keypoints(features, reference, T_cam_obj) if features else 0,
+            outline=outline,
+            seamless=seamless,
+            silhouette=silhouette,
+        )
         # Exponents and offsets: least false positives at equal recall, on scenes of our own.
         score = float(
-            visible**0.25
-            * depth
-            * color
-            * (0.2 + 0.8 * structure)
-            * outline**0.5
-            * (1 - 0.9 * seamless) ** 0.7
+            visible**0.25 * depth * check.likeness * outline**0.5 * (1 - 0.9 * seamless) ** 0.7
         )
         reason = ''
         if score < self.min_score:
@@ -147,12 +179,36 @@ class Verification:
                 f'colour {color:.2f}, structure {structure:.2f}, outline {outline:.2f}, '
                 f'seamless {seamless:.2f}'
             )
-        return PoseCheck(
-            score, reason, visible, depth, color, structure, outline, seamless, silhouette
-        )
+        return replace(check, score=score, reason=reason)
+
+    def verdict(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseCheck:
+        """`check`, and what it would refuse again with the keypoints around the object."""
+        check = self.check(frame, reference, T_cam_obj, mask)
+        if not check.reason or check.score == 0:
+            return check
+        features = FrameFeatures.around(frame, reference, T_cam_obj)
+        return self.check(frame, reference, T_cam_obj, mask, features=features)
 
     def _rejected(self, reason: str, visible: float = 0.0) -> PoseCheck:
-        return PoseCheck(0.0, reason, visible, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+        return PoseCheck(
+            score=0.0,
+            reason=reason,
+            visible=visible,
+            depth=0.0,
+            color=0.0,
+            structure=0.0,
+            pattern=0.0,
+            keypoints=0,
+            outline=0.0,
+            seamless=1.0,
+            silhouette=0.0,
+        )
 
     def _colors(
         self, rendered: NDArray[np.float32], observed: NDArray[np.float32]
@@ -182,10 +238,11 @@ class Verification:
         rendered: NDArray[np.float32],
         observed: NDArray[np.float32],
         compared: NDArray[np.bool_],
-    ) -> float:
+    ) -> tuple[float, float]:
         """Correlation of two pictures [S, S, 3] over `compared` [S, S] pixels, less shading.
 
-        Shading is what varies slower than `detail` of the crop: it comes with the light.
+        Shading is what varies slower than `detail` of the crop: it comes with the light. Noise
+        counts as agreement in the first number and as disagreement in the second.
         """
         weight = compared.astype(np.float32)[..., None]
         both = np.concatenate([rendered, np.nan_to_num(observed), weight], -1) * weight
@@ -198,8 +255,9 @@ class Verification:
         a, b = np.split(fine - wide, 2, axis=1)
         # 0.02 of contrast is noise: an object without a pattern is not asked for one.
         noise = 0.02**2
-        correlation = (np.mean(a * b) + noise) / (np.sqrt(np.mean(a * a) * np.mean(b * b)) + noise)
-        return float(np.clip(correlation, 0, 1))
+        common = float(np.mean(a * b))
+        total = float(np.sqrt(np.mean(a * a) * np.mean(b * b))) + noise
+        return float(np.clip((common + noise) / total, 0, 1)), max(common / total, 0.0)
 
     def _outline(
         self,

@@ -16,7 +16,11 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
-from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
+from gs_pose_ros.pose.feature_matching import (
+    FeatureMatching,
+    FrameFeatures,
+    agreeing_keypoints,
+)
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from test.synthetic import Pose, look_at, pose_error
 
@@ -84,6 +88,12 @@ def card(seed: int = 0) -> ObjectReference:
     )
 
 
+def plain_card() -> ObjectReference:
+    """The same without the print."""
+    views = replace(card().views, color=np.full_like(card().views.color, 99))
+    return replace(card(), gaussians=card().gaussians[:], views=views)
+
+
 def pose(x: float = 0.0, distance: float = 0.6, turn_deg: float = 40.0, tilt: float = 0.3) -> Pose:
     """The card near the optical axis."""
     middle = np.array([WIDTH / 2, HEIGHT / 2, 0])
@@ -132,13 +142,52 @@ def test_no_texture_gives_no_pose() -> None:
     features = FrameFeatures.of(blank)
     assert features.pixels.shape == (0, 2)
     assert FeatureMatching().hypotheses(features, card()) == []
-    plain = replace(
-        card(),
-        gaussians=card().gaussians[:],
-        views=replace(card().views, color=np.full_like(card().views.color, 99)),
-    )
     frame, _ = frame_of((0, pose()))
-    assert FeatureMatching().hypotheses(FrameFeatures.of(frame), plain) == []
+    assert FeatureMatching().hypotheses(FrameFeatures.of(frame), plain_card()) == []
+
+
+@pytest.mark.parametrize('turn_deg', [0.0, 100.0, 200.0])
+@pytest.mark.parametrize('distance', [0.45, 0.8])
+def test_keypoints_agree_with_the_true_pose_only(turn_deg: float, distance: float) -> None:
+    T = pose(0.01, distance, turn_deg)
+    features = FrameFeatures.of(frame_of((0, T))[0])
+    agreeing = agreeing_keypoints(features, card(), T)
+    assert agreeing >= 50
+    # Along the axis of a tilt everything stays where it is.
+    assert agreeing_keypoints(features, card(), pose(0.01, distance, turn_deg, 1.3)) < agreeing / 3
+    wrong = [
+        pose(0.05, distance, turn_deg),
+        pose(0.01, 1.5 * distance, turn_deg),
+        pose(0.01, distance, turn_deg + 180),
+        pose(0.01, distance, turn_deg + 45),
+        se3.from_rotation_translation(T[:3, :3], [5, 0, distance]),
+        se3.from_rotation_translation(T[:3, :3], [0, 0, -distance]),
+    ]
+    assert max(agreeing_keypoints(features, card(), T) for T in wrong) <= 0.1 * agreeing
+
+
+def test_keypoints_agree_under_another_camera() -> None:
+    T = pose(0.01, 0.45)
+    color = frame_of((0, T))[0].color
+    gray = color.mean(-1, keepdims=True)
+    other = np.clip((gray + 1.5 * (color - gray) - 0.4) * 1.5 * [1.2, 1, 0.8] + 0.35, 0, 1) ** 1.3
+    frame = RGBDFrame(other.astype(np.float32), None, CAMERA)
+    assert agreeing_keypoints(FrameFeatures.of(frame), card(), T) >= 20
+    assert agreeing_keypoints(FrameFeatures.of(frame), plain_card(), T) == 0
+
+
+def test_keypoints_around_a_pose_are_those_of_the_frame_there() -> None:
+    T = pose(0.12, 0.75)
+    frame, _ = frame_of((0, pose(-0.12, 0.75, 20)), (0, T))
+    around = FrameFeatures.around(frame, card(), T)
+    assert around is not None
+    apart = np.linalg.norm(around.pixels - CAMERA.project([0.12, 0, 0.75]), axis=1)
+    assert apart.max() < 0.55 * card().diameter_m * CAMERA.fx / 0.75
+    everywhere = agreeing_keypoints(FrameFeatures.of(frame), card(), T)
+    assert agreeing_keypoints(around, card(), T) == pytest.approx(everywhere, rel=0.3)
+    for out_of_view in ([5.0, 0, 0.75], [0, 0, -0.75]):
+        T = se3.from_rotation_translation(T[:3, :3], out_of_view)
+        assert FrameFeatures.around(frame, card(), T) is None
 
 
 def test_a_mask_leaves_the_other_instance_out() -> None:

@@ -10,11 +10,21 @@ import pytest
 from scipy import ndimage
 
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.verification import PoseCheck, Verification
+from test.pose.test_feature_matching import card, frame_of, pose
 from test.synthetic import Scene, bar, make_scene, perturbed, reference, standing
 
 VERIFICATION = Verification()
+
+
+def painted(gaussians: Gaussians, color: tuple[float, float, float]) -> Gaussians:
+    """The same shape in one colour."""
+    like = Gaussians.from_points(
+        gaussians.means, np.tile(color, (len(gaussians), 1)), 0.01, 0.9, 0
+    )
+    return replace(gaussians, sh=like.sh)
 
 
 @pytest.fixture(scope='module')
@@ -74,6 +84,49 @@ def test_the_strength_of_the_light_hardly_matters(gain: float, offset: float) ->
     found = check(lit.frame, lit.T_cam_obj[0])
     assert found.reason == ''
     assert found.color > 0.85
+
+
+def test_another_camera_is_forgiven_where_the_pattern_is_right(scene: Scene) -> None:
+    # More contrast and saturation, another white balance.
+    color, T = scene.frame.color, scene.T_cam_obj[0]
+    gray = color.mean(-1, keepdims=True)
+    other = np.clip((gray + 1.5 * (color - gray) - 0.4) * 1.7 * [1.2, 1, 0.8] + 0.4, 0, 1)
+    found = check(replace(scene.frame, color=other.astype(np.float32)), T)
+    assert found.color < 0.75
+    assert found.pattern > 0.75
+    assert found.reason == ''
+
+
+def test_a_plain_object_of_another_colour_is_another_object(scene: Scene) -> None:
+    # Shape and shading alone would be right.
+    frame, T, mask = scene.frame, scene.T_cam_obj[0], scene.masks[0]
+    plain = replace(reference(), gaussians=painted(reference().gaussians, (0.2, 0.5, 0.7)))
+    red, same = (
+        replace(frame, color=np.where(mask[..., None], color, frame.color).astype(np.float32))
+        for color in ([0.7, 0.1, 0.1], [0.2, 0.5, 0.7])
+    )
+    found, refused = (VERIFICATION.check(f, plain, T) for f in (same, red))
+    assert found.reason == ''
+    assert refused.structure > 0.8
+    assert refused.pattern < 0.3
+    assert 'colour' in refused.reason
+
+
+def test_keypoints_tell_an_object_that_the_camera_shows_otherwise() -> None:
+    # The splat of the card is plain, its reference views are not.
+    T = pose(0.01, 0.45)
+    frame, mask = frame_of((0, T))
+    rays = frame.camera.point_map(np.ones(frame.camera.shape))
+    card_z = T[:3, 2] @ T[:3, 3] / (rays @ T[:3, 2])
+    frame = replace(frame, depth=np.where(mask, card_z, 0.9).astype(np.float32))
+    refused = VERIFICATION.check(frame, card(), T)
+    assert refused.reason
+    found = VERIFICATION.verdict(frame, card(), T)
+    assert found.reason == ''
+    assert found.keypoints >= 20
+    turned = VERIFICATION.verdict(frame, card(), pose(0.01, 0.45, 220))
+    assert turned.reason
+    assert turned.keypoints < 3
 
 
 def test_a_colour_that_light_cannot_make_is_another_object(scene: Scene) -> None:
