@@ -276,7 +276,7 @@ def run(make_node: Callable[[], Stage[Any]], args: Sequence[str] | None = None) 
     """Run one node until it is told to stop; the `main` of every node."""
     os.environ.update(transport_environment())
     rclpy.init(args=None if args is None else list(args))
-    node = None
+    node = executor = None
     try:
         node = make_node()
         executor = MultiThreadedExecutor(num_threads=4)
@@ -292,6 +292,11 @@ def run(make_node: Callable[[], Stage[Any]], args: Sequence[str] | None = None) 
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch repeats Ctrl-C's
         if node is not None:
             node.stop()
+        if executor is not None:
+            # Ctrl-C may come while a thread is being made: one that nobody knows of, and only this
+            # tells it to end.
+            executor.shutdown()
+        if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
         # The last garbage collection would walk through all of torch and numba, for seconds on a
