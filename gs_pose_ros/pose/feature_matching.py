@@ -102,16 +102,18 @@ def agreeing_keypoints(
     near = np.flatnonzero(apart < 0.6 * size)
     if len(near) == 0:
         return 0
-    scale = features.scales[near][:, None] / (bank.scales * size / bank.sizes)[use]
+    frame, keypoint = np.nonzero(
+        features.descriptors[near] @ bank.descriptors[use].T > _COSINE  # few, so first
+    )
+    frame, points, keypoint = near[frame], points[keypoint], use[keypoint]
+    scale = features.scales[frame] * bank.sizes[keypoint] / (bank.scales[keypoint] * size)
     # In the image plane, what the pose turns against the view: exact where both look alike.
-    turns = np.array([_image_turn(T_cam_obj, T) for T in views])[bank.view[use]]
-    turn = features.angles[near][:, None] - bank.angles[use] - turns
-    alike = features.descriptors[near] @ bank.descriptors[use].T > _COSINE
-    alike &= (np.abs(np.log(scale)) < np.log(_SCALE)) & (np.cos(turn) > np.cos(_TURN))
-    frame, keypoint = np.nonzero(alike)
-    middle = features.camera.project(center)
-    pixels = features.camera.project(points[keypoint]) - middle
-    observed = features.pixels[near[frame]] - middle
+    turns = np.array([_image_turn(T_cam_obj, T) for T in views])[bank.view[keypoint]]
+    turn = features.angles[frame] - bank.angles[keypoint] - turns
+    alike = (np.abs(np.log(scale)) < np.log(_SCALE)) & (np.cos(turn) > np.cos(_TURN))
+    frame, middle = frame[alike], features.camera.project(center)
+    pixels = features.camera.project(points[alike]) - middle
+    observed = features.pixels[frame] - middle
     limit = max(2.0, _NEAR * size)
 
     def agreeing(quarter_turns: int) -> int:
