@@ -63,6 +63,17 @@ def test_two_objects_are_told_apart() -> None:
     assert iou(found['bar'].full_mask(CAMERA.shape), scene.masks[1]) > 0.85
 
 
+def test_another_camera_is_not_another_object() -> None:
+    # More contrast and saturation, another white balance; the clutter stays what it is.
+    scene = make_scene([(reference(), standing(-0.06)), (bar(), standing(0.07, 0.03, 80))])
+    gray = scene.frame.color.mean(-1, keepdims=True)
+    color = (gray + 1.5 * (scene.frame.color - gray) - 0.4) * 1.6 * [1.15, 1, 0.85] + 0.4
+    frame = replace(scene.frame, color=np.clip(color, 0, 1).astype(np.float32))
+    found = DETECTOR.detect(frame, [reference()])
+    assert len(found) == 1
+    check(found[0], scene.masks[0], scene.T_cam_obj[0])
+
+
 def test_colour_alone_is_enough() -> None:
     scene = make_scene([(reference(), standing())])
     found = DETECTOR.detect(scene.frame.without_depth(), [reference()])
