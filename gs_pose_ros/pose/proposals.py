@@ -66,6 +66,12 @@ class ColorProposals:
     cell_px: Few = 3  # the image is resized so that a cell has so many pixels
     templates_per_place: Few = 2
 
+    def __post_init__(self) -> None:
+        if self.nearest_m > self.farthest_m:
+            raise ValueError(
+                f'nearest_m is {self.nearest_m:g}, beyond farthest_m, {self.farthest_m:g}'
+            )
+
     def propose(
         self, frame: RGBDFrame, reference: ObjectReference, count: int
     ) -> list[NDArray[np.float64]]:

@@ -55,6 +55,12 @@ def test_colour_proposals_hold_the_true_place(scene: Scene) -> None:
     assert any(a < 35 and t < 80 for a, t in errors(poses, scene.T_cam_obj[0]))
 
 
+def test_distances_in_the_wrong_order_are_refused() -> None:
+    with pytest.raises(ValueError, match='nearest_m is 2, beyond farthest_m, 1'):
+        ColorProposals(nearest_m=2.0, farthest_m=1.0)
+    assert ColorProposals(nearest_m=1.0, farthest_m=1.0)
+
+
 def test_proposals_differ(maps: DepthMaps) -> None:
     poses = DEPTH.propose(maps, reference(), 30)
     for i, T in enumerate(poses):
