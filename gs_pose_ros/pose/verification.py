@@ -155,7 +155,7 @@ class Verification:
             union = np.count_nonzero((labelled | shown) & (window.mask != -1))
             silhouette = np.count_nonzero(labelled & shown) / max(union, 1)
         check = PoseCheck(
-            score=1.0,
+            score=0.0,  # judged below
             reason='',
             visible=visible,
             depth=depth,
@@ -167,17 +167,25 @@ class Verification:
             seamless=seamless,
             silhouette=silhouette,
         )
+        return self._judged(check)
+
+    def _judged(self, check: PoseCheck) -> PoseCheck:
+        """The check with the score that its parts make, and a reason if that is too low."""
         # Exponents and offsets: least false positives at equal recall, on scenes of our own.
         score = float(
-            visible**0.25 * depth * check.likeness * outline**0.5 * (1 - 0.9 * seamless) ** 0.7
+            check.visible**0.25
+            * check.depth
+            * check.likeness
+            * check.outline**0.5
+            * (1 - 0.9 * check.seamless) ** 0.7
         )
         reason = ''
         if score < self.min_score:
             reason = (
                 f'score {score:.2f} < {self.min_score:.2f}: '
-                f'visible {visible:.2f}, depth {depth:.2f}, '
-                f'colour {color:.2f}, structure {structure:.2f}, outline {outline:.2f}, '
-                f'seamless {seamless:.2f}'
+                f'visible {check.visible:.2f}, depth {check.depth:.2f}, '
+                f'colour {check.color:.2f}, structure {check.structure:.2f}, '
+                f'outline {check.outline:.2f}, seamless {check.seamless:.2f}'
             )
         return replace(check, score=score, reason=reason)
 
@@ -188,12 +196,15 @@ class Verification:
         T_cam_obj: NDArray[np.float64],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseCheck:
-        """`check`, and what it would refuse again with the keypoints around the object."""
+        """`check`; the keypoints around the object are asked before it is refused."""
         check = self.check(frame, reference, T_cam_obj, mask)
         if not check.reason or check.score == 0:
             return check
         features = FrameFeatures.around(frame, reference, T_cam_obj)
-        return self.check(frame, reference, T_cam_obj, mask, features=features)
+        if features is None:
+            return check
+        keypoints = agreeing_keypoints(features, reference, T_cam_obj)
+        return self._judged(replace(check, keypoints=keypoints))
 
     def _rejected(self, reason: str, visible: float = 0.0) -> PoseCheck:
         return PoseCheck(
