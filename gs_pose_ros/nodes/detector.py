@@ -61,8 +61,11 @@ class DetectorNode(Stage[DetectorSettings]):
     def configure(self) -> None:
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectDetectionArray, '~/detections', QOS_OUT)
+        self.while_configured.callback(self.destroy_lifecycle_publisher, self._out)
         self._searching = self.create_lifecycle_publisher(Header, '~/searching', QOS_OUT)
+        self.while_configured.callback(self.destroy_lifecycle_publisher, self._searching)
         self._objects = ObjectWatch(self, None if self._method else self._rehearse)
+        self.while_configured.callback(self._objects.close)
 
     def activate(self) -> None:
         """Start to look."""
@@ -72,14 +75,6 @@ class DetectorNode(Stage[DetectorSettings]):
         self.subscribe(ObjectPoseArray, 'gs_refiner/poses', self._on_poses, group)
         self._input = FrameInput(self, self.settings.input, self._worker.put, self._on_jump)
         self.while_active.callback(self._input.close)
-
-    def cleanup(self) -> None:
-        """Forget the objects."""
-        if hasattr(self, '_objects'):
-            self._objects.close()
-            self.destroy_lifecycle_publisher(self._out)
-            self.destroy_lifecycle_publisher(self._searching)
-            del self._objects, self._out
 
     def check(self) -> None:
         """Say what is missing: to diagnostics, and to whoever waits for detections."""

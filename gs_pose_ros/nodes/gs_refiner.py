@@ -94,11 +94,12 @@ class RefinerNode(Stage[RefinerSettings]):
     def configure(self) -> None:
         """Prepare outputs and service, and learn of the objects."""
         self._out = PoseOutput(self)
+        self.while_configured.callback(self._out.close)
         faked = self._refine_method or self._track_method
         self._objects = ObjectWatch(self, None if faked else self._rehearse)
-        self._service = PoseService(
-            self, self._objects, self._detect_method, self._initialize_method
-        )
+        self.while_configured.callback(self._objects.close)
+        service = PoseService(self, self._objects, self._detect_method, self._initialize_method)
+        self.while_configured.callback(service.close)
 
     def activate(self) -> None:
         """Start to take images and initial poses."""
@@ -112,14 +113,6 @@ class RefinerNode(Stage[RefinerSettings]):
         self.subscribe(Header, 'detector/searching', self._on_searching, group)
         self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
         self.while_active.callback(self._input.close)
-
-    def cleanup(self) -> None:
-        """Forget the objects."""
-        if hasattr(self, '_objects'):
-            self._service.close()
-            self._objects.close()
-            self._out.close()
-            del self._service, self._objects, self._out
 
     def check(self) -> None:
         """Say what is missing: to diagnostics, and to whoever waits for poses."""

@@ -58,10 +58,13 @@ class DatabaseNode(Stage[DatabaseSettings]):
         """Open the database and offer the services."""
         self._open(Path(self.settings.database).expanduser())
         self._list_out = self.create_publisher(ObjectList, '~/objects', QOS_LATCHED)
-        self._progress_out = self.create_publisher(RegistrationProgress, '~/progress', QOS_OUT)
+        self.while_configured.callback(self.destroy_publisher, self._list_out)
+        progress_out = self.create_publisher(RegistrationProgress, '~/progress', QOS_OUT)
+        self.while_configured.callback(self.destroy_publisher, progress_out)
         self._jobs = RegistrationJobs(
-            self._method, self._progress_out.publish, self._on_registered, self.failed
+            self._method, progress_out.publish, self._on_registered, self.failed
         )
+        self.while_configured.callback(self._jobs.stop)
         group = self.service_group
         services: list[tuple[Any, str, Any]] = [
             (RegisterObject, 'register', self._register),
@@ -71,28 +74,17 @@ class DatabaseNode(Stage[DatabaseSettings]):
             (ListObjects, 'list', self._list),
             (RemoveObject, 'remove', self._remove),
         ]
-        self._services_out = [
-            self.create_service(kind, f'~/{name}', callback, callback_group=group)
-            for kind, name, callback in services
-        ]
+        for kind, name, callback in services:
+            service = self.create_service(kind, f'~/{name}', callback, callback_group=group)
+            self.while_configured.callback(self.destroy_service, service)
 
     def activate(self) -> None:
         """Tell what there is."""
         self._publish()
 
-    def cleanup(self) -> None:
-        """Cancel what runs and take the services down."""
-        if hasattr(self, '_jobs'):
-            self._jobs.stop()
-            for service in self._services_out:
-                self.destroy_service(service)
-            self.destroy_publisher(self._list_out)
-            self.destroy_publisher(self._progress_out)
-            del self._jobs, self._services_out
-
     def facts(self) -> dict[str, str]:
         """What is there, and what runs."""
-        if not hasattr(self, '_jobs'):
+        if not self.active:
             return {}
         return {
             'database': str(self._database.root),

@@ -39,8 +39,9 @@ class ObjectWatch:
         )
 
     def close(self) -> None:
-        """End the subscription; the objects stay."""
+        """End the subscription and forget the objects."""
         self._node.destroy_subscription(self._subscription)
+        self._loaded, self.references = {}, {}
 
     def why_not(self, object_id: str) -> str:
         """The reason why this object cannot be used."""

@@ -52,7 +52,9 @@ class PoseInitializerNode(Stage[InitializerSettings]):
     def configure(self) -> None:
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectPoseArray, '~/initial_poses', QOS_OUT)
+        self.while_configured.callback(self.destroy_lifecycle_publisher, self._out)
         self._objects = ObjectWatch(self, None if self._method else self._rehearse)
+        self.while_configured.callback(self._objects.close)
 
     def activate(self) -> None:
         """Start to take images and detections."""
@@ -66,13 +68,6 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         self.subscribe(Header, 'detector/searching', self._on_searching, group)
         self._input = FrameInput(self, self.settings.input, self._on_images, self._on_jump)
         self.while_active.callback(self._input.close)
-
-    def cleanup(self) -> None:
-        """Forget the objects."""
-        if hasattr(self, '_objects'):
-            self._objects.close()
-            self.destroy_lifecycle_publisher(self._out)
-            del self._objects, self._out
 
     def facts(self) -> dict[str, str]:
         """What comes in."""

@@ -72,7 +72,9 @@ class Stage(LifecycleNode, Generic[S]):
         self.durations_s: deque[float] = deque(maxlen=100)  # of the stage's work per image
         self.worked = 0  # images
         self.active = False
-        # Ends what `activate` began, the latest first: nothing wakes a worker that is gone.
+        # End what `configure` and `activate` began, the latest first: nothing wakes a worker that
+        # is gone. Each thing as soon as it is made: Ctrl-C may come before the next one.
+        self.while_configured = ExitStack()
         self.while_active = ExitStack()
         # Services answer, and objects load, while images are taken in.
         self.service_group = MutuallyExclusiveCallbackGroup()
@@ -114,7 +116,8 @@ class Stage(LifecycleNode, Generic[S]):
         self.while_active.close()
 
     def cleanup(self) -> None:
-        """Forget what `configure` made."""
+        """Take down what `configure` made."""
+        self.while_configured.close()
 
     def check(self) -> None:
         """Report faults that only time shows."""
@@ -127,7 +130,10 @@ class Stage(LifecycleNode, Generic[S]):
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Unconfigured to inactive."""
-        return self._transition('configure', self.configure, super().on_configure, state)
+        result = self._transition('configure', self.configure, super().on_configure, state)
+        if result != TransitionCallbackReturn.SUCCESS:  # what was made before it failed
+            self.cleanup()
+        return result
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """Inactive to active."""
@@ -172,9 +178,8 @@ class Stage(LifecycleNode, Generic[S]):
 
     def stop(self) -> None:
         """End the work before the node is destroyed."""
-        if self.active:
-            self.active = False
-            self.deactivate()
+        self.active = False
+        self.deactivate()
         self.cleanup()
 
     def _transition(

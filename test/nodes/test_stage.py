@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import rclpy
 from std_msgs.msg import Header
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.nodes.detector import DetectorNode
 from gs_pose_ros.nodes.frame_worker import FrameWorker
+from gs_pose_ros.nodes.gs_refiner import RefinerNode
+from gs_pose_ros.nodes.object_database import DatabaseNode
+from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
 from gs_pose_ros.nodes.stage import Stage, StageSettings
 
 
@@ -68,3 +74,32 @@ def test_no_events_cost_time_at_every_message(node: Listener) -> None:
     node.create_publisher(Header, 'out', 1)
     node.create_lifecycle_publisher(Header, 'out', 1)
     assert not list(node.waitables)
+
+
+@pytest.mark.parametrize(
+    ('make', 'interrupted'),
+    [
+        (DatabaseNode, 'create_service'),
+        (DetectorNode, 'create_subscription'),
+        (PoseInitializerNode, 'create_subscription'),
+        (RefinerNode, 'create_service'),
+    ],
+)
+def test_ctrl_c_may_come_while_it_is_configured(
+    make: type[Stage[Any]], interrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = rclpy.Context()
+    rclpy.init(args=['--ros-args', '-p', f'database:={tmp_path}'], context=context)
+    node = make(context=context)
+
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {publisher.topic_name for publisher in node.publishers}
+    monkeypatch.setattr(node, interrupted, ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        node.start()
+    node.stop()
+    assert {publisher.topic_name for publisher in node.publishers} == before
+    node.destroy_node()
+    context.try_shutdown()
