@@ -20,7 +20,7 @@ from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation, cut_out
 from gs_pose_ros.pose.verification import PoseCheck, Verification
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,7 @@ class TemplateDetector:
         self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
         """The part [H, W] of the rendered silhouette that nothing hides."""
-        image = composite(
-            project(GaussianArrays.of(reference.gaussians), frame.camera, T_cam_obj), frame.camera
-        )
+        image = rasterize(reference.gaussians, frame.camera, T_cam_obj)
         visible = image[:, 4] > 0.5
         if frame.depth is not None:
             v = self.refiner.verification

@@ -23,7 +23,7 @@ from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.once import once_per_object
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # A mask's surroundings (px) belong to the descriptors of the keypoints in it.
 _MARGIN = 24
@@ -234,7 +234,6 @@ class _Bank:
 
 @once_per_object
 def _bank(reference: ObjectReference, border: int) -> _Bank:
-    arrays = GaussianArrays.of(reference.gaussians)
     views, middle = reference.views, reference.box.mean(0)
     none = np.zeros(0, np.float32)
     no_view = np.zeros(0, np.int64)
@@ -248,7 +247,7 @@ def _bank(reference: ObjectReference, border: int) -> _Bank:
     ):
         fx, fy, cx, cy = (float(k) for k in K)
         camera = Camera(fx, fy, cx, cy, color.shape[1], color.shape[0])
-        image = composite(project(arrays, camera, T), camera)
+        image = rasterize(reference.gaussians, camera, T)
         solid = (mask > 127) & (image[:, 4] > 0.5)
         inner = cv2.erode(solid.astype(np.uint8), np.ones((2 * border + 1,) * 2, np.uint8))
         pixels, scales, angles, descriptors = _describe(color, inner > 0)

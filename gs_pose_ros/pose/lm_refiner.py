@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gs_pose_ros.bounds import CropSize, Extent, Few, FewOrNone, NonNegative, Positive, Share
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
@@ -25,7 +26,7 @@ from gs_pose_ros.pose.ambiguity import LookAlikes
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 Hessian: TypeAlias = 'NDArray[np.float64] | None'
 
@@ -209,21 +210,19 @@ class LMRefiner:
         iterations, hessian = 0, None
         for level in levels:
             extent = self.crop_padding * reference.diameter_m
-            arrays = GaussianArrays.of(
-                for_resolution(reference.gaussians, extent, level.crop_size)
-            )
+            gaussians = for_resolution(reference.gaussians, extent, level.crop_size)
             window = ObjectWindow.around(
                 frame, reference, T, mask, self.crop_padding, level.crop_size, foreground
             )
             if window is None:
                 return T, iterations, None
-            T, used, hessian = self._level(arrays, reference, window, T, level)
+            T, used, hessian = self._level(gaussians, reference, window, T, level)
             iterations += used
         return T, iterations, hessian
 
     def _level(
         self,
-        arrays: GaussianArrays,
+        gaussians: Gaussians,
         reference: ObjectReference,
         window: ObjectWindow,
         T: NDArray[np.float64],
@@ -235,7 +234,7 @@ class LMRefiner:
         gain = np.array([1.0, 1, 1, 0, 0, 0])
         damping = 1e-3
         i = 0
-        system = self._system(arrays, window, T, center_obj, sigma_depth, level, gain)
+        system = self._system(gaussians, window, T, center_obj, sigma_depth, level, gain)
         for i in range(1, level.iterations + 1):
             if system.support == 0:
                 return T, i, None
@@ -250,7 +249,7 @@ class LMRefiner:
             xi /= limit
             candidate_T = move_about(T, T[:3, :3] @ center_obj + T[:3, 3], xi)
             candidate = self._system(
-                arrays, window, candidate_T, center_obj, sigma_depth, level, system.gain
+                gaussians, window, candidate_T, center_obj, sigma_depth, level, system.gain
             )
             if candidate.cost < system.cost:
                 T, system = candidate_T, candidate
@@ -273,7 +272,7 @@ class LMRefiner:
 
     def _system(
         self,
-        arrays: GaussianArrays,
+        gaussians: Gaussians,
         window: ObjectWindow,
         T: NDArray[np.float64],
         center_obj: NDArray[np.float64],
@@ -283,7 +282,7 @@ class LMRefiner:
     ) -> NormalEquations:
         """Render at T and accumulate the normal equations of all residuals."""
         camera = window.camera
-        image = composite(project(arrays, camera, T), camera)
+        image = rasterize(gaussians, camera, T)
         color = window.color
         if self.detail > 0 and level.crop_size >= self.detail_from:
             image, color = without_shading(
@@ -378,7 +377,7 @@ def _aligned(
     if window is None or not (window.mask > 0.5).any():
         return T_cam_obj
     camera = window.camera
-    image = composite(project(GaussianArrays.of(reference.gaussians), camera, T_cam_obj), camera)
+    image = rasterize(reference.gaussians, camera, T_cam_obj)
     solid = image[:, 4] > 0.5
     if not solid.any():
         return T_cam_obj

@@ -14,7 +14,7 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,8 @@ def cut_out(
     window = ObjectWindow.around(frame, reference, T_cam_obj, None, padding, size)
     if window is None:
         return None
-    arrays = GaussianArrays.of(
-        for_resolution(reference.gaussians, padding * reference.diameter_m, size)
-    )
-    solid = (composite(project(arrays, window.camera, T_cam_obj), window.camera)[:, 4] > 0.5) * 1
+    gaussians = for_resolution(reference.gaussians, padding * reference.diameter_m, size)
+    solid = (rasterize(gaussians, window.camera, T_cam_obj)[:, 4] > 0.5) * 1
     solid = solid.astype(np.uint8)
     square = np.ones((3, 3), np.uint8)
     reach = max(2, size // 12)

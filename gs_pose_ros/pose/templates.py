@@ -19,7 +19,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.once import once_per_object
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # Half periods: two values this far apart count as opposite.
 _DEPTH_PERIODS = (0.8, 0.25)  # diameters
@@ -93,13 +93,12 @@ def render_views(reference: ObjectReference, count: int, size: int = 72) -> Rend
     # The picture spans `extent` diameters at the centre.
     focal = size / extent * 5.0
     camera = Camera(focal, focal, (size - 1) / 2, (size - 1) / 2, size, size)
-    arrays = GaussianArrays.of(reference.gaussians)
     center = reference.box.mean(0)
     rotations = fibonacci_rotations(count)
     colors, depths, masks = [], [], []
     for R in rotations:
         T = se3.from_rotation_translation(R, [0, 0, distance] - R @ center)
-        image = composite(project(arrays, camera, T), camera)
+        image = rasterize(reference.gaussians, camera, T)
         alpha = np.maximum(image[:, 4], 1e-6)
         mask = image[:, 4] > 0.5
         colors.append(image[:, :3].transpose(0, 2, 1) / alpha[..., None] * mask[..., None])

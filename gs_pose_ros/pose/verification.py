@@ -14,7 +14,7 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.feature_matching import FrameFeatures, agreeing_keypoints
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # Keypoints that agree with a wrong pose by chance, and with a right one for certain: on scenes of
 # our own, in two of three with a made-up camera, of 1714 wrong poses none had more than 3.
@@ -108,8 +108,8 @@ class Verification:
         if window is None:
             return self._rejected('the object is not in view')
         extent = self.crop_padding * reference.diameter_m
-        arrays = GaussianArrays.of(for_resolution(reference.gaussians, extent, self.crop_size))
-        image = composite(project(arrays, window.camera, T_cam_obj), window.camera)
+        gaussians = for_resolution(reference.gaussians, extent, self.crop_size)
+        image = rasterize(gaussians, window.camera, T_cam_obj)
         alpha = image[:, 4]
         solid = alpha > 0.5
         inside = solid & ~np.isnan(window.color[..., 0])

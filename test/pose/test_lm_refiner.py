@@ -21,7 +21,7 @@ from gs_pose_ros.pose.lm_refiner import (
     move_about,
 )
 from gs_pose_ros.pose.window import ObjectWindow
-from gs_pose_ros.rendering.numba_rasterizer import GaussianArrays, composite, project
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.synthetic import (
     CAMERA,
     Scene,
@@ -56,7 +56,7 @@ def close_up_pose() -> np.ndarray:
 
 
 def render_planes(T: np.ndarray) -> np.ndarray:
-    return composite(project(GaussianArrays.of(reference().gaussians), CLOSE_UP, T), CLOSE_UP)
+    return rasterize(reference().gaussians, CLOSE_UP, T)
 
 
 def normal_equations(
@@ -371,8 +371,7 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     level = REFINER.fine[-1]
     window = ObjectWindow.around(scene.frame, ref, T, None, 1.3, level.crop_size)
     assert window is not None
-    arrays = GaussianArrays.of(ref.gaussians)
-    T, _, hessian = REFINER._level(arrays, ref, window, T, level)
+    T, _, hessian = REFINER._level(ref.gaussians, ref, window, T, level)
     assert hessian is not None
     hessian = hessian * (REFINER.correlation * level.crop_size) ** 2  # of all pixels
     camera = window.camera
@@ -380,14 +379,14 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     gain = NEUTRAL
     for _ in range(4):  # the refiner's has settled
         system: NormalEquations = REFINER._system(
-            arrays, window, T, ref.box.mean(0), sigma_depth, level, gain
+            ref.gaussians, window, T, ref.box.mean(0), sigma_depth, level, gain
         )
         gain = system.gain
     z = se3.transform(T, ref.box.mean(0)[None])[0, 2]
     noise = REFINER.depth_noise_m + REFINER.depth_noise_per_m2 * z**2
     H, b = np.zeros((6, 6)), np.zeros(6)
     _normal_equations(
-        composite(project(arrays, camera, T), camera),
+        rasterize(ref.gaussians, camera, T),
         window.color,
         window.depth,
         window.mask,
