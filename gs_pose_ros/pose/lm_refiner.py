@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import cv2
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +21,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes
+from gs_pose_ros.pose.residuals import fit_gain, normal_equations, without_shading
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
@@ -138,6 +137,8 @@ class LMRefiner:
         def fit(T: NDArray[np.float64]) -> float:
             return self.verification.check(frame, reference, T, mask, foreground).fit
 
+        if self.turned == 0:
+            return []
         poses = self.look_alikes.poses(reference, T_cam_obj)
         fits = map_threads(fit, poses)
         return [poses[i] for i in np.argsort(fits)[::-1][: self.turned] if fits[i] > 0]
@@ -285,14 +286,13 @@ class LMRefiner:
         image = rasterize(gaussians, camera, T)
         color = window.color
         if self.detail > 0 and level.crop_size >= self.detail_from:
-            image, color = without_shading(
-                image, window, self.detail * camera.width, sigma_depth * self.robust_cut
-            )
-        gain = _fit_gain(image, color, window.depth, sigma_depth * self.robust_cut, gain)
+            sigma, depth_cut = self.detail * camera.width, sigma_depth * self.robust_cut
+            image, color = without_shading(image, color, window.depth, sigma, depth_cut)
+        gain = fit_gain(image, color, window.depth, sigma_depth * self.robust_cut, gain)
         center = T[:3, :3] @ center_obj + T[:3, 3]
         noise = self.depth_noise_m + self.depth_noise_per_m2 * center[2] ** 2
         H, b = np.zeros((6, 6)), np.zeros(6)
-        cost, support = _normal_equations(
+        cost, support = normal_equations(
             image,
             color,
             window.depth,
@@ -319,32 +319,6 @@ class NormalEquations:
     cost: float  # mean robust cost over the rendered pixels
     support: int  # pixels that constrain the pose
     gain: NDArray[np.float64]  # [6] colour gains and offsets, image = gain * rendering + offset
-
-
-def without_shading(
-    image: NDArray[np.float32], window: ObjectWindow, sigma: float, depth_cut: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rendering [S, 5, S] and observed colour [S, S, 3] less their means over `sigma` pixels.
-
-    The means are taken over the pixels that show the object in both, so that neither background
-    nor what stands in front leaks in.
-    """
-    alpha = image[:, 4]
-    shown = (alpha > 0.5) & ~np.isnan(window.color[..., 0])
-    z = image[:, 3] / np.maximum(alpha, np.float32(1e-6))
-    shown &= (window.depth == 0) | (np.abs(window.depth - z) < depth_cut)
-    weight = shown.astype(np.float32)
-    rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, np.float32(1e-6))[..., None]
-    both = np.concatenate([rendered, np.nan_to_num(window.color)], -1)
-    total = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32(1e-3))
-    planes = [
-        cv2.GaussianBlur(np.ascontiguousarray(both[..., k]) * weight, (0, 0), sigma) / total
-        for k in range(6)
-    ]
-    means = np.stack(planes, -1)
-    out = image.copy()
-    out[:, :3] = ((rendered - means[..., :3]) * alpha[..., None]).transpose(0, 2, 1)
-    return out, np.asarray(window.color - means[..., 3:], np.float32)
 
 
 def align_to_mask(
@@ -417,184 +391,3 @@ def move_about(
     out[:3, :3] = R @ T[:3, :3]
     out[:3, 3] = R @ (T[:3, 3] - center) + center + xi[:3]
     return out
-
-
-_kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
-
-
-@numba.njit(**_kernel)
-def _fit_gain(image, color, depth, depth_cut, previous):
-    """Gain and offset per channel from rendering to image, over pixels that agree in depth.
-
-    Robust by one reweighting from the previous gain; pulled towards (1, 0), because an object of
-    one colour does not tell gain from offset.
-    """
-    height, _, width = image.shape
-    out = previous.copy()
-    for channel in range(3):
-        n, sx, sy, sxx, sxy = 0.0, 0.0, 0.0, 0.0, 0.0
-        for y in range(height):
-            for x in range(width):
-                alpha = image[y, 4, x]
-                if alpha < 0.9 or np.isnan(color[y, x, channel]):
-                    continue
-                d = depth[y, x]
-                if d > 0 and abs(d - image[y, 3, x] / alpha) > depth_cut:
-                    continue
-                r = image[y, channel, x] / alpha
-                o = color[y, x, channel]
-                e = (previous[channel] * r + previous[3 + channel] - o) / 0.2
-                w = 1 / (1 + e * e)
-                n += w
-                sx += w * r
-                sy += w * o
-                sxx += w * r * r
-                sxy += w * r * o
-        if n < 10:
-            continue
-        mx, my = sx / n, sy / n
-        variance, covariance = sxx / n - mx * mx, sxy / n - mx * my
-        prior = 0.01
-        gain = (covariance + prior) / (variance + prior)
-        gain = min(2.0, max(0.4, gain))
-        out[channel] = gain
-        out[3 + channel] = my - gain * mx
-    return out
-
-
-@numba.njit(**_kernel)
-def _tukey(r, cut):
-    """Weight and cost of a residual r in sigmas."""
-    if abs(r) >= cut:
-        return 0.0, cut * cut / 6
-    k = 1 - (r / cut) ** 2
-    return k * k, cut * cut / 6 * (1 - k * k * k)
-
-
-@numba.njit(**_kernel)
-def _add(H, b, J, r, w):
-    for i in range(6):
-        wj = w * J[i]
-        b[i] += wj * r
-        for j in range(i + 1):
-            H[i, j] += wj * J[j]
-
-
-@numba.njit(**_kernel)
-def _normal_equations(
-    image, color, depth, mask, K, center, gain, sigmas, cut, H, b
-):  # fmt: skip
-    """Fill H [6, 6] and b [6]; return (cost per pixel, number of pixels that constrain the pose).
-
-    image [S, 5, S] as `composite` gives it; the tangent is (translation, rotation about `center`).
-    """
-    height, _, width = image.shape
-    fx, fy, cx, cy = K
-    sigma_color, sigma_depth, sigma_silhouette = sigmas
-    J = np.zeros(6)
-    du, dv, dz = np.zeros(6), np.zeros(6), np.zeros(6)
-    cost, pixels, support = 0.0, 0, 0
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
-            alpha = image[y, 4, x]
-            if alpha < 0.02:
-                continue
-            z = image[y, 3, x] / alpha
-            X, Y = (x - cx) / fx * z, (y - cy) / fy * z
-            rx, ry, rz = X - center[0], Y - center[1], z - center[2]
-            # Motion of the surface point: translation + rotation x (X - center).
-            dz[2], dz[3], dz[4] = 1, ry, -rx
-            u_z, v_z = -fx * X / (z * z), -fy * Y / (z * z)
-            du[0], du[2], du[3], du[4], du[5] = (
-                fx / z, u_z, u_z * ry, fx / z * rz - u_z * rx, -fx / z * ry,
-            )  # fmt: skip
-            dv[1], dv[2], dv[3], dv[4], dv[5] = (
-                fy / z, v_z, -fy / z * rz + v_z * ry, -v_z * rx, fy / z * rx,
-            )  # fmt: skip
-            observed = depth[y, x]
-            error = (z - observed) / sigma_depth
-            occluded = observed > 0 and error > cut
-            if occluded:
-                continue  # something stands in front: this pixel says nothing of the object
-            pixels += 1
-            constrains = False
-            inner = (
-                image[y, 4, x - 1] > 0.5
-                and image[y, 4, x + 1] > 0.5
-                and image[y - 1, 4, x] > 0.5
-                and image[y + 1, 4, x] > 0.5
-                and alpha > 0.5
-            )
-            # Silhouette: outline of the rendering against the mask, or against free space.
-            gu = 0.5 * (image[y, 4, x + 1] - image[y, 4, x - 1])
-            gv = 0.5 * (image[y + 1, 4, x] - image[y - 1, 4, x])
-            label = mask[y, x]
-            if label < 0 and observed > 0:
-                if error < -cut:
-                    label = 0.0  # free space
-                elif label < -1.5:
-                    label = 1.0
-            if label >= 0:
-                r = (alpha - label) / sigma_silhouette
-                w, c = _tukey(r, cut)
-                cost += c
-                if gu * gu + gv * gv > 1e-4:
-                    for i in range(6):
-                        J[i] = -(gu * du[i] + gv * dv[i]) / sigma_silhouette
-                    _add(H, b, J, r, w)
-                    constrains = True
-            if inner:
-                if observed > 0:
-                    w, c = _tukey(error, cut)
-                    cost += c
-                    zu = 0.5 * (
-                        image[y, 3, x + 1] / image[y, 4, x + 1]
-                        - image[y, 3, x - 1] / image[y, 4, x - 1]
-                    )
-                    zv = 0.5 * (
-                        image[y + 1, 3, x] / image[y + 1, 4, x]
-                        - image[y - 1, 3, x] / image[y - 1, 4, x]
-                    )
-                    # A jump of the depth inside the object has no useful slope.
-                    if w > 0 and zu * zu + zv * zv < (8 * z / fx) ** 2:
-                        for i in range(6):
-                            J[i] = (dz[i] - zu * du[i] - zv * dv[i]) / sigma_depth
-                        _add(H, b, J, error, w)
-                        constrains = True
-                    if w == 0:  # behind: not the object, its colour says nothing either
-                        cost += 3 * cut * cut / 6
-                        continue
-                for channel in range(3):
-                    seen = color[y, x, channel]
-                    if np.isnan(seen):
-                        continue
-                    g = gain[channel]
-                    value = image[y, channel, x] / alpha
-                    r = (g * value + gain[3 + channel] - seen) / sigma_color
-                    w, c = _tukey(r, cut)
-                    cost += c
-                    cu = (
-                        0.5
-                        * g
-                        * (
-                            image[y, channel, x + 1] / image[y, 4, x + 1]
-                            - image[y, channel, x - 1] / image[y, 4, x - 1]
-                        )
-                    )
-                    cv = (
-                        0.5
-                        * g
-                        * (
-                            image[y + 1, channel, x] / image[y + 1, 4, x]
-                            - image[y - 1, channel, x] / image[y - 1, 4, x]
-                        )
-                    )
-                    for i in range(6):
-                        J[i] = -(cu * du[i] + cv * dv[i]) / sigma_color
-                    _add(H, b, J, r, w)
-                constrains = True
-            support += constrains
-    for i in range(6):
-        for j in range(i):
-            H[j, i] = H[i, j]
-    return cost / max(pixels, 1), support

@@ -11,15 +11,14 @@ from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.pose import residuals
 from gs_pose_ros.pose.lm_refiner import (
     LMRefiner,
     NormalEquations,
-    _fit_gain,
-    _normal_equations,
-    _tukey,
     align_to_mask,
     move_about,
 )
+from gs_pose_ros.pose.residuals import fit_gain, tukey
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.synthetic import (
@@ -72,7 +71,7 @@ def normal_equations(
         K = np.array([CLOSE_UP.fx, CLOSE_UP.fy, CLOSE_UP.cx, CLOSE_UP.cy])
     H, b = np.zeros((6, 6)), np.zeros(6)
     arguments = (np.ascontiguousarray(a, np.float32) for a in (image, color, depth, mask))
-    cost, support = _normal_equations(*arguments, K, center, NEUTRAL, SIGMAS, cut, H, b)
+    cost, support = residuals.normal_equations(*arguments, K, center, NEUTRAL, SIGMAS, cut, H, b)
     return H, b, cost, support
 
 
@@ -161,11 +160,11 @@ def test_b_is_the_gradient_of_the_cost() -> None:
 
 def test_tukey_weight_is_the_slope_of_its_cost() -> None:
     for r in (-5.0, -2.0, -0.3, 0.7, 3.9, 4.5):
-        weight, cost = _tukey(r, 4.0)
-        slope = (_tukey(r + 1e-5, 4.0)[1] - _tukey(r - 1e-5, 4.0)[1]) / 2e-5
+        weight, cost = tukey(r, 4.0)
+        slope = (tukey(r + 1e-5, 4.0)[1] - tukey(r - 1e-5, 4.0)[1]) / 2e-5
         assert weight * r == pytest.approx(slope, abs=1e-6)
         assert cost <= 16 / 6 + 1e-12
-    assert _tukey(0.0, 4.0) == (1.0, 0.0)
+    assert tukey(0.0, 4.0) == (1.0, 0.0)
 
 
 def test_moving_about_a_point_leaves_it_where_the_translation_says() -> None:
@@ -193,7 +192,7 @@ def test_gain_and_offset_are_recovered_under_changed_light() -> None:
     depth[:30, :30] = 0.1
     gain = NEUTRAL
     for _ in range(5):
-        gain = _fit_gain(image, changed, depth, 0.01, gain)
+        gain = fit_gain(image, changed, depth, 0.01, gain)
     # Pulled a little towards (1, 0), as an object of one colour needs it.
     assert (gains < gain[:3]).all()
     assert (gain[:3] < gains + 0.4 * (1 - gains)).all()
@@ -205,7 +204,7 @@ def test_without_pixels_the_gain_stays() -> None:
     image = render_planes(close_up_pose())
     nothing = np.full((96, 96, 3), np.nan, np.float32)
     gain = np.array([0.9, 1.1, 1.2, 0.1, 0.0, -0.1])
-    assert np.array_equal(_fit_gain(image, nothing, image[:, 3] * 0, 0.01, gain), gain)
+    assert np.array_equal(fit_gain(image, nothing, image[:, 3] * 0, 0.01, gain), gain)
 
 
 @pytest.mark.parametrize('with_depth', [True, False])
@@ -385,7 +384,7 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     z = se3.transform(T, ref.box.mean(0)[None])[0, 2]
     noise = REFINER.depth_noise_m + REFINER.depth_noise_per_m2 * z**2
     H, b = np.zeros((6, 6)), np.zeros(6)
-    _normal_equations(
+    residuals.normal_equations(
         rasterize(ref.gaussians, camera, T),
         window.color,
         window.depth,

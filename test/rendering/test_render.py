@@ -13,7 +13,13 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.rendering import render
-from gs_pose_ros.rendering.numba_rasterizer import Rasterize
+from gs_pose_ros.rendering.compositing import sort_by_depth
+from gs_pose_ros.rendering.numba_rasterizer import (
+    Rasterize,
+    rasterize,
+    rasterize_batch,
+    rasterize_scene,
+)
 
 from .dense_reference import render_dense
 
@@ -44,7 +50,7 @@ def leaves(gaussians: Gaussians, T: torch.Tensor) -> tuple[Gaussians, torch.Tens
     return copy, T.clone().requires_grad_()
 
 
-def rasterize(g: Gaussians, T: torch.Tensor) -> torch.Tensor:
+def differentiable(g: Gaussians, T: torch.Tensor) -> torch.Tensor:
     return Rasterize.apply(g.means, g.quats, g.log_scales, g.logit_opacities, g.sh, T, CAMERA)
 
 
@@ -55,7 +61,7 @@ def test_values_and_gradients_equal_the_dense_definition(degree: int, spread: fl
     # Weights of a random linear loss over all five planes.
     weight = torch.randn(24, 5, 32, generator=torch.Generator().manual_seed(9))
     ours, T_ours = leaves(g, T)
-    image = rasterize(ours, T_ours)
+    image = differentiable(ours, T_ours)
     (image * weight).sum().backward()
     dense, T_dense = leaves(g, T)
     expected = render_dense(dense, CAMERA, T_dense)
@@ -75,7 +81,7 @@ def test_pose_gradient_equals_central_differences() -> None:
     g, T = random_gaussians(200, 3, 4), pose(4)
     weight = torch.randn(24, 5, 32, generator=torch.Generator().manual_seed(3))
     leaf, T_leaf = leaves(g, T)
-    (rasterize(leaf, T_leaf) * weight).sum().backward()
+    (differentiable(leaf, T_leaf) * weight).sum().backward()
     for axis in range(6):
         xi = np.zeros(6)
         xi[axis] = 1
@@ -143,13 +149,94 @@ def test_wrong_pose_shape_is_refused() -> None:
         render(random_gaussians(3, 0, 0), CAMERA, torch.eye(3))
 
 
+LARGE = Camera(330.0, 330.0, 100.3, 71.8, 203, 145)  # drawn with all threads; no whole tiles
+
+
+@pytest.mark.parametrize('camera', [CAMERA, LARGE])
+def test_one_thread_and_all_draw_the_dense_definition(camera: Camera) -> None:
+    g, T = random_gaussians(300, 3, 5), pose(5)
+    expected = render_dense(g, camera, T).float()
+    np.testing.assert_allclose(rasterize(g, camera, T.numpy()), expected.numpy(), atol=3e-5)
+
+
+def test_a_batch_equals_its_pictures() -> None:
+    g = random_gaussians(400, 2, 6)
+    poses = [pose(k).numpy() for k in range(7)]
+    cameras = [dataclasses.replace(CAMERA, cx=10.0 + k) for k in range(7)]
+    images = rasterize_batch(g, cameras, poses)
+    for image, camera, T in zip(images, cameras, poses, strict=True):
+        np.testing.assert_array_equal(image, rasterize(g, camera, T))
+    with pytest.raises(ValueError, match='one size'):
+        rasterize_batch(g, [CAMERA, LARGE], poses[:2])
+
+
+@pytest.mark.parametrize('camera', [CAMERA, LARGE])
+def test_objects_of_a_scene_hide_each_other(camera: Camera) -> None:
+    """One in the other and of other SH degree, against one set in the camera frame."""
+    inner, outer = random_gaussians(150, 0, 1), random_gaussians(150, 0, 2, spread=0.2)
+    poses = [pose(1), pose(2)]
+
+    def moved(g: Gaussians, T: torch.Tensor) -> Gaussians:
+        turn = torch.from_numpy(se3.mat_to_quat(T[:3, :3].numpy())).float()
+        w, u = turn[0], turn[1:].expand(len(g), 3)
+        qw, qu = g.quats[:, :1], g.quats[:, 1:]
+        product = torch.cat(
+            [w * qw - (u * qu).sum(1, True), w * qu + qw * u + torch.linalg.cross(u, qu)], 1
+        )
+        means = g.means @ T[:3, :3].float().T + T[:3, 3].float()
+        return dataclasses.replace(g, means=means, quats=product)
+
+    parts = [moved(g, T) for g, T in zip((inner, outer), poses, strict=True)]
+    together = Gaussians(
+        *(
+            torch.cat([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Gaussians)
+        )
+    )
+    expected = rasterize(together, camera, np.eye(4))
+    padded = torch.cat([outer.sh, torch.zeros(150, 3, 3)], 1)  # degree 1, the same colours
+    outer = dataclasses.replace(outer, sh=padded)
+    scene = [(inner, poses[0].numpy()), (outer, poses[1].numpy())]
+    np.testing.assert_allclose(rasterize_scene(scene, camera), expected, atol=2e-4)
+
+
+def test_gaussians_that_cover_the_whole_picture() -> None:
+    """Far more list entries than are expected of so few Gaussians."""
+    g = random_gaussians(50, 0, 3)
+    g = dataclasses.replace(g, log_scales=g.log_scales + 5, logit_opacities=g.means[:, 0] - 4)
+    T = pose(3)
+    expected = render_dense(g, LARGE, T).float()
+    np.testing.assert_allclose(rasterize(g, LARGE, T.numpy()), expected.numpy(), atol=3e-5)
+    images = rasterize_batch(g, [LARGE], [T.numpy()])
+    np.testing.assert_allclose(images[0], expected.numpy(), atol=3e-5)
+    leaf, T_leaf = leaves(g, T)
+    image = Rasterize.apply(
+        leaf.means, leaf.quats, leaf.log_scales, leaf.logit_opacities, leaf.sh, T_leaf, LARGE
+    )
+    np.testing.assert_allclose(image.detach().numpy(), expected.numpy(), atol=3e-5)
+
+
+@pytest.mark.parametrize(('near', 'far'), [(0.5, 0.5001), (0.5, 0.7), (0.011, 900.0)])
+def test_depths_are_sorted_stably(near: float, far: float) -> None:
+    r = np.random.default_rng(0)
+    depths = r.uniform(near, far, 5000).astype(np.float32)
+    depths[::3] = depths[0]
+    order = np.arange(5000, dtype=np.int32)
+    expected = np.argsort(depths[:4000], kind='stable')
+    keys = depths.view(np.uint32).copy()
+    sort_by_depth(keys, order, 4000, np.empty_like(keys), np.empty_like(order))
+    np.testing.assert_array_equal(order[:4000], expected)
+    np.testing.assert_array_equal(keys.view(np.float32)[:4000], depths[expected])
+    np.testing.assert_array_equal(order[4000:], np.arange(4000, 5000))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device and gsplat')
 @pytest.mark.parametrize('degree', [0, 3])
 def test_gsplat_equals_numba(degree: int) -> None:
     g, T = random_gaussians(300, degree, 11), pose(11)
     weight = torch.randn(24, 5, 32, generator=torch.Generator().manual_seed(1))
     ours, T_ours = leaves(g, T)
-    image = rasterize(ours, T_ours)
+    image = differentiable(ours, T_ours)
     (image * weight).sum().backward()
     from gs_pose_ros.rendering import gsplat_rasterizer
 
