@@ -37,6 +37,7 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner
 
+Method = Literal['lm', 'paper', 'gs2pose']
 Register = Callable[[str, Sequence[RegistrationView]], ObjectReference]
 
 
@@ -49,7 +50,7 @@ class Stages:
     refiner: Refiner
 
     @classmethod
-    def default(cls, method: Literal['lm', 'paper']) -> Stages:
+    def default(cls, method: Method) -> Stages:
         """Our stages with their default settings, the refiner chosen by name."""
         # Imported here: compiled code that nobody needs who evaluates other poses.
         from gs_pose_ros.pose.detection import TemplateDetector
@@ -59,6 +60,10 @@ class Stages:
             from gs_pose_ros.pose.gs_refiner import GSRefiner
 
             return cls(TemplateDetector(), TemplateRetrieval(), GSRefiner())
+        if method == 'gs2pose':
+            from gs_pose_ros.pose.lie_refiner import LieRefiner
+
+            return cls(TemplateDetector(), TemplateRetrieval(), LieRefiner())
         from gs_pose_ros.pose.lm_refiner import LMRefiner
 
         return cls(TemplateDetector(), TemplateRetrieval(), LMRefiner())
@@ -88,7 +93,7 @@ class BopEvaluation:
     """Use the depth images, for registration as well; with --no-depth nothing sees depth."""
     gt_masks: bool = False
     """Take the true visible masks in place of the detector."""
-    method: Literal['lm', 'paper'] = 'lm'
+    method: Method = 'lm'
     """Refiner: ours, or Algorithm 1 of GS-Pose."""
     images: int = 0
     """Use only that many test images, evenly spread; 0 is all."""

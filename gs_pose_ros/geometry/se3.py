@@ -102,6 +102,23 @@ def adjoint(T: ArrayLike) -> Matrix:
     return out
 
 
+def left_gradient(v_T: ArrayLike, T: ArrayLike) -> Matrix:
+    """Gradient [6] by xi at 0 of a function of exp(xi) T, from v_T [4, 4], that by T's entries.
+
+    GS2Pose, Eqs. 17-20: points move by rho + phi x p, the rotation's columns by phi x column.
+    """
+    v_T, T = np.asarray(v_T, np.float64), np.asarray(T, np.float64)
+    return np.concatenate([v_T[:3, 3], np.cross(T[:3], v_T[:3], axis=0).sum(1)])
+
+
+def right_gradient(v_T: ArrayLike, T: ArrayLike) -> Matrix:
+    """Gradient [6] by xi at 0 of a function of T exp(xi); GS2Pose, Eqs. 23-25."""
+    v_T, R = np.asarray(v_T, np.float64), np.asarray(T, np.float64)[:3, :3]
+    turned = R.T @ v_T[:3, :3]
+    phi = [turned[2, 1] - turned[1, 2], turned[0, 2] - turned[2, 0], turned[1, 0] - turned[0, 1]]
+    return np.concatenate([R.T @ v_T[:3, 3], phi])
+
+
 def from_rotation_translation(R: ArrayLike, t: ArrayLike) -> Matrix:
     """[..., 4, 4] from R [..., 3, 3] and t [..., 3]."""
     R, t = np.asarray(R, np.float64), np.asarray(t, np.float64)

@@ -40,6 +40,7 @@ from gs_pose_ros.nodes.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
+from gs_pose_ros.pose.lie_refiner import LieRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
@@ -57,14 +58,16 @@ class RefinerSettings(StageSettings):
     history: Queue = setting(
         100, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.'
     )
-    method: Literal['lm', 'paper'] = setting(
-        'lm', 'How initial poses are refined; tracking is always `lm`.'
+    method: Literal['lm', 'paper', 'gs2pose'] = setting(
+        'lm',
+        'How initial poses are refined: ours, GS-Pose, or GS2Pose; tracking is always `lm`.',
     )
     track: bool = setting(True, 'Follow refined objects from image to image.')
     max_lost_images: Many = setting(3, 'Images in a row after which a lost object is given up.')
     publish_tf: bool = setting(True, 'Publish TF from the camera to each object.')
     lm: LMRefiner = field(default_factory=LMRefiner)
     paper: GSRefiner = field(default_factory=GSRefiner)
+    gs2pose: LieRefiner = field(default_factory=LieRefiner)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
 
 
@@ -89,7 +92,9 @@ class RefinerNode(Stage[RefinerSettings]):
     def refinement(self) -> Refiner:
         """The refiner of initial poses that the parameters choose."""
         s = self.settings
-        return self._refine_method or (s.lm if s.method == 'lm' else s.paper)
+        return (
+            self._refine_method or {'lm': s.lm, 'paper': s.paper, 'gs2pose': s.gs2pose}[s.method]
+        )
 
     def configure(self) -> None:
         """Prepare outputs and service, and learn of the objects."""

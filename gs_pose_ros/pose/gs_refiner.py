@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,9 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.losses import ms_ssim, ssim
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.appearance import Target
 from gs_pose_ros.pose.lm_refiner import align_to_mask
-from gs_pose_ros.pose.verification import Verification
+from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering import render
 
@@ -52,21 +54,15 @@ class GSRefiner:
 
         No covariance: AdamW has no Hessian.
         """
-        if not hypotheses:
-            return PoseEstimate.lost(np.eye(4), 'no initial pose', frame.stamp_ns)
-        T = np.asarray(hypotheses[0], np.float64)
-        if mask is not None:
-            if not mask.any():
-                return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
-            T = align_to_mask(frame.without_depth(), reference, T, mask)
-        window = ObjectWindow.around(frame, reference, T, mask, self.crop_padding, self.crop_size)
-        if window is None:
-            return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
-        T, steps = self._optimize(reference, window, T)
-        check = self.verification.verdict(frame, reference, T, mask)
-        status = Status.LOST if check.reason else Status.CONVERGED
-        return PoseEstimate(
-            T, check.score, status, check.reason, iterations=steps, stamp_ns=frame.stamp_ns
+        return refine_first(
+            frame.without_depth(),
+            reference,
+            hypotheses,
+            mask,
+            self.crop_padding,
+            self.crop_size,
+            functools.partial(self._optimize, reference),
+            lambda T: self.verification.verdict(frame, reference, T, mask),
         )
 
     def _optimize(
@@ -78,8 +74,7 @@ class GSRefiner:
         t = torch.zeros(3, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.AdamW([q, t], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        soft = torch.from_numpy(np.where(window.mask < 0, 1, window.mask).astype(np.float32))
-        target = torch.from_numpy(np.nan_to_num(window.color)) * soft[..., None]
+        target = Target.of(window).color
         P_init = torch.from_numpy(T_init)
         center = torch.from_numpy(reference.box.mean(0))
         gaussians: Gaussians = reference.gaussians.detached()
@@ -108,6 +103,39 @@ class GSRefiner:
             return (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(self.max_steps - self.warmup_steps, 1)
         return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def refine_first(
+    frame: RGBDFrame,
+    reference: ObjectReference,
+    hypotheses: Sequence[NDArray[np.float64]],
+    mask: NDArray[np.bool_] | None,
+    padding: float,
+    size: int,
+    optimize: Callable[[ObjectWindow, NDArray[np.float64]], tuple[NDArray[np.float64], int]],
+    verdict: Callable[[NDArray[np.float64]], PoseCheck],
+) -> PoseEstimate:
+    """Align the first hypothesis to the mask, `optimize` it in one window, and judge the result.
+
+    What refiners of the papers have in common: `optimize(window, T_cam_obj)` gives the pose and
+    the steps it took.
+    """
+    if not hypotheses:
+        return PoseEstimate.lost(np.eye(4), 'no initial pose', frame.stamp_ns)
+    T = np.asarray(hypotheses[0], np.float64)
+    if mask is not None:
+        if not mask.any():
+            return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
+        T = align_to_mask(frame, reference, T, mask)
+    window = ObjectWindow.around(frame, reference, T, mask, padding, size)
+    if window is None:
+        return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
+    T, steps = optimize(window, T)
+    check = verdict(T)
+    status = Status.LOST if check.reason else Status.CONVERGED
+    return PoseEstimate(
+        T, check.score, status, check.reason, iterations=steps, stamp_ns=frame.stamp_ns
+    )
 
 
 def object_motion(q: Tensor, t: Tensor, center: Tensor) -> Tensor:

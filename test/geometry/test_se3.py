@@ -73,6 +73,19 @@ def test_exp_is_the_matrix_exponential(xi) -> None:
     np.testing.assert_allclose(se3.exp(xi), series, atol=1e-9)
 
 
+@given(motions, st.lists(unit, min_size=12, max_size=12))
+def test_gradients_by_increments_equal_central_differences(T, weights) -> None:
+    """Of any linear function of the entries of T, in both parametrisations."""
+    v_T = np.zeros((4, 4))
+    v_T[:3] = np.reshape(weights, (3, 4))
+    for gradient, moved in (
+        (se3.left_gradient, lambda xi: se3.exp(xi) @ T),
+        (se3.right_gradient, lambda xi: T @ se3.exp(xi)),
+    ):
+        numeric = [np.sum(v_T * (moved(1e-5 * xi) - moved(-1e-5 * xi))) / 2e-5 for xi in np.eye(6)]
+        np.testing.assert_allclose(gradient(v_T, T), numeric, atol=1e-7)
+
+
 def test_the_tangent_is_translation_then_rotation() -> None:
     np.testing.assert_allclose(se3.exp([1, 2, 3, 0, 0, 0])[:3, 3], [1, 2, 3])
     quarter = se3.exp([0, 0, 0, 0, 0, np.pi / 2])
