@@ -111,7 +111,7 @@ class MeasureRasterizer:
         camera, T = view(width, height)
         names = ('means', 'quats', 'log_scales', 'logit_opacities', 'sh')
         leaf = Gaussians(*(getattr(gaussians, n).clone().requires_grad_() for n in names))
-        pose = T.to(self._device).requires_grad_()
+        pose = T.clone().to(self._device).requires_grad_()
         weight = torch.randn(height, width, device=self._device)
 
         def forward() -> None:

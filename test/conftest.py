@@ -29,6 +29,7 @@ _workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
 _threads = str(max(1, len(os.sched_getaffinity(0)) // _workers))
 for _name in ('NUMBA_NUM_THREADS', 'OMP_NUM_THREADS'):
     os.environ.setdefault(_name, _threads)
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # two workers, and nodes beside them
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
 with suppress(ImportError):  # only some tests need it
