@@ -23,6 +23,7 @@ NonNegative = Annotated[float, Bounds(0, None)]
 Positive = Annotated[float, Bounds(1e-9, None)]
 Distance = Annotated[float, Bounds(0.01, 100)]  # m from the camera
 Extent = Annotated[float, Bounds(0.5, 10)]  # side of a picture, in sizes of the object
+Angle = Annotated[float, Bounds(1, 180)]  # degrees
 Factor = Annotated[float, Bounds(1.01, 10)]  # by which scales differ; its logarithm divides
 
 Few = Annotated[int, Bounds(1, 100)]

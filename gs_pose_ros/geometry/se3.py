@@ -152,6 +152,15 @@ def rotation_angle(R_a: ArrayLike, R_b: ArrayLike) -> Matrix:
     return 2 * np.arcsin(np.clip(chord, 0, 1))
 
 
+def fibonacci_directions(count: int) -> Matrix:
+    """Unit vectors [count, 3], evenly spread over the sphere along a golden spiral."""
+    i = np.arange(count) + 0.5
+    polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
+    return np.stack(
+        [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], -1
+    )
+
+
 def project_to_so3(M: ArrayLike) -> Matrix:
     """Nearest rotation to M [..., 3, 3] in the Frobenius norm (Kabsch)."""
     U, _, Vt = np.linalg.svd(np.asarray(M, np.float64))

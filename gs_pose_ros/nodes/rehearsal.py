@@ -23,7 +23,7 @@ def rehearsal(reference: ObjectReference, use_depth: bool = True) -> tuple[RGBDF
     """The object before a gray wall, and its detection with the true pose as hint."""
     distance = 4 * reference.diameter_m
     R = se3.exp([0, 0, 0, 2.2, 0.4, 0])[:3, :3]
-    center = R @ reference.box.mean(0)
+    center = R @ reference.center
     T_cam_obj = se3.from_rotation_translation(R, [0, 0, distance] - center)
     with torch.no_grad():
         image = render(reference.gaussians, _CAMERA, torch.as_tensor(T_cam_obj))

@@ -55,6 +55,15 @@ class ObjectReference:
     # Facts of the registration: PSNR, seconds, number of views, ...
     facts: dict[str, float | int | str] = field(default_factory=dict)
 
+    @property
+    def center(self) -> NDArray[np.float64]:
+        """The middle [3] of the 3-D box, about which refiners turn the object."""
+        return self.box.mean(0)
+
+    def center_in(self, T_cam_obj: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the centre is [3] at a pose T_cam_obj [4, 4]."""
+        return T_cam_obj[:3, :3] @ self.center + T_cam_obj[:3, 3]
+
 
 # Bump when a file of a stored object changes its meaning; older readers then refuse it by name.
 FORMAT_VERSION = 1

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from gs_pose_ros.bounds import Bounds
+from gs_pose_ros.bounds import Angle
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.once import once_per_object
@@ -25,7 +24,7 @@ class LookAlikes:
     """Turns of the object that a refiner cannot undo: it stays in the valley it starts in."""
 
     # Between turns about an axis the object is almost round about.
-    step_deg: Annotated[float, Bounds(1, 180)] = 20.0
+    step_deg: Angle = 20.0
 
     def poses(
         self, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
@@ -34,14 +33,28 @@ class LookAlikes:
         return [T_cam_obj @ turn for turn in _turns(reference, self.step_deg)]
 
 
+def turned_about(
+    reference: ObjectReference, T_cam_obj: NDArray[np.float64], count: int, angle_deg: float
+) -> list[NDArray[np.float64]]:
+    """T_cam_obj [4, 4] turned by the angle about `count` axes through the centre, evenly spread.
+
+    Starts for a refiner whose basin is narrower than what is known of the rotation.
+    """
+    turn = np.radians(angle_deg) * se3.fibonacci_directions(count)
+    xi = np.concatenate([np.zeros((count, 3)), turn], -1)
+    R = se3.exp(xi)[:, :3, :3]
+    turns = se3.from_rotation_translation(R, reference.center - R @ reference.center)
+    return [T_cam_obj @ turn for turn in turns]
+
+
 @once_per_object
 def _turns(reference: ObjectReference, step_deg: float) -> NDArray[np.float64]:
     g = reference.gaussians
     points = g.means[g.opacities > 0.3].detach().double().numpy()
     points = points[:: max(1, len(points) // 3000)]
-    out = [_turn(np.pi, axis, reference.box.mean(0)) for axis in range(3)]
+    out = [_turn(np.pi, axis, reference.center) for axis in range(3)]
     for axis in range(3):
-        center = _axis_center(points, axis, reference.box.mean(0))
+        center = _axis_center(points, axis, reference.center)
         probe = se3.transform(_turn(_PROBE, axis, center), points)
         miss = KDTree(points).query(probe)[0].mean() / reference.diameter_m
         if miss < _ROUND_ENOUGH:

@@ -70,7 +70,7 @@ class FrameFeatures:
         cls, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
     ) -> FrameFeatures | None:
         """The keypoints where the object would be at a pose; None if that is not in the image."""
-        center = se3.transform(T_cam_obj, reference.box.mean(0)[None])[0]
+        center = reference.center_in(T_cam_obj)
         if center[2] <= 0:
             return None
         col, row = frame.camera.project(center)
@@ -93,7 +93,7 @@ def agreeing_keypoints(
     views = reference.views.T_cam_obj
     seen = np.array([toward @ _camera_direction(T) > _SIDE for T in views], bool)
     use = np.flatnonzero(seen[bank.view]) if len(bank.points) else np.zeros(0, np.int64)
-    center = se3.transform(T_cam_obj, reference.box.mean(0)[None])[0]
+    center = reference.center_in(T_cam_obj)
     points = se3.transform(T_cam_obj, bank.points[use])
     if len(use) == 0 or center[2] <= 0 or points[:, 2].min() <= 0:
         return 0
@@ -234,7 +234,7 @@ class _Bank:
 
 @once_per_object
 def _bank(reference: ObjectReference, border: int) -> _Bank:
-    views, middle = reference.views, reference.box.mean(0)
+    views, middle = reference.views, reference.center
     none = np.zeros(0, np.float32)
     no_view = np.zeros(0, np.int64)
     parts = [

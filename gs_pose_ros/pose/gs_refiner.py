@@ -76,7 +76,7 @@ class GSRefiner:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         target = Target.of(window).color
         P_init = torch.from_numpy(T_init)
-        center = torch.from_numpy(reference.box.mean(0))
+        center = torch.from_numpy(reference.center)
         gaussians: Gaussians = reference.gaussians.detached()
         losses: list[float] = []
         best = (math.inf, T_init)

@@ -13,14 +13,23 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import CropSize, Extent, Few, FewOrNone, NonNegative, Positive, Share
+from gs_pose_ros.bounds import (
+    Angle,
+    CropSize,
+    Extent,
+    Few,
+    FewOrNone,
+    NonNegative,
+    Positive,
+    Share,
+)
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.ambiguity import LookAlikes
+from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.residuals import fit_gain, normal_equations, without_shading
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
@@ -71,6 +80,9 @@ class LMRefiner:
     # The first hypothesis is believed unless another fits better by this factor: a detector that
     # saw the surroundings knows more than its mask says.
     first_factor: Positive = 1.1
+    # A lone hypothesis is joined by others, turned about the object's centre by so much.
+    spread: Few = 1  # hypotheses, the given one included
+    spread_deg: Angle = 30.0
     convergence: NonNegative = 1e-3  # stop when a step moves less than this share of the diameter
     track_rounds: Few = 4  # of the first fine level, until a tracked pose is at rest
     at_rest: Positive = 0.005  # shares of the diameter by which a pose at rest moves at most
@@ -107,6 +119,8 @@ class LMRefiner:
             return check.fit * (self.first_factor if index == 0 else 1.0)
 
         starts = [np.asarray(T, np.float64) for T in hypotheses]
+        if len(starts) == 1 and self.spread > 1:
+            starts += turned_about(reference, starts[0], self.spread - 1, self.spread_deg)
         if mask is not None:
             starts = [align_to_mask(frame, reference, T, mask) for T in starts]
         candidates = map_threads(coarsely, starts)
@@ -230,12 +244,11 @@ class LMRefiner:
         level: PyramidLevel,
     ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
         """Levenberg-Marquardt at one resolution."""
-        center_obj = reference.box.mean(0)
         sigma_depth = level.depth_sigma * reference.diameter_m
         gain = np.array([1.0, 1, 1, 0, 0, 0])
         damping = 1e-3
-        i = 0
-        system = self._system(gaussians, window, T, center_obj, sigma_depth, level, gain)
+        i, center = 0, reference.center_in(T)
+        system = self._system(gaussians, window, T, center, sigma_depth, level, gain)
         for i in range(1, level.iterations + 1):
             if system.support == 0:
                 return T, i, None
@@ -248,12 +261,13 @@ class LMRefiner:
                 1.0,
             )
             xi /= limit
-            candidate_T = move_about(T, T[:3, :3] @ center_obj + T[:3, 3], xi)
+            candidate_T = move_about(T, center, xi)
+            moved_center = reference.center_in(candidate_T)
             candidate = self._system(
-                gaussians, window, candidate_T, center_obj, sigma_depth, level, system.gain
+                gaussians, window, candidate_T, moved_center, sigma_depth, level, system.gain
             )
             if candidate.cost < system.cost:
-                T, system = candidate_T, candidate
+                T, system, center = candidate_T, candidate, moved_center
                 damping = max(damping * 0.2, 1e-6)
                 step = max(
                     np.linalg.norm(xi[:3]), np.linalg.norm(xi[3:]) * reference.diameter_m / 2
@@ -264,7 +278,6 @@ class LMRefiner:
                 damping *= 10
                 if damping > 1e3:
                     break
-        center = T[:3, :3] @ center_obj + T[:3, 3]
         # To the left tangent of the camera frame: translation about the centre = shift @ that one.
         shift = np.eye(6)
         shift[:3, 3:] = -se3.hat(center)
@@ -276,12 +289,12 @@ class LMRefiner:
         gaussians: Gaussians,
         window: ObjectWindow,
         T: NDArray[np.float64],
-        center_obj: NDArray[np.float64],
+        center: NDArray[np.float64],
         sigma_depth: float,
         level: PyramidLevel,
         gain: NDArray[np.float64],
     ) -> NormalEquations:
-        """Render at T and accumulate the normal equations of all residuals."""
+        """Render at T and accumulate the normal equations of all residuals about `center` [3]."""
         camera = window.camera
         image = rasterize(gaussians, camera, T)
         color = window.color
@@ -289,7 +302,6 @@ class LMRefiner:
             sigma, depth_cut = self.detail * camera.width, sigma_depth * self.robust_cut
             image, color = without_shading(image, color, window.depth, sigma, depth_cut)
         gain = fit_gain(image, color, window.depth, sigma_depth * self.robust_cut, gain)
-        center = T[:3, :3] @ center_obj + T[:3, 3]
         noise = self.depth_noise_m + self.depth_noise_per_m2 * center[2] ** 2
         H, b = np.zeros((6, 6)), np.zeros(6)
         cost, support = normal_equations(
@@ -377,7 +389,7 @@ def _largest_shift(
     reference: ObjectReference, T_a: NDArray[np.float64], T_b: NDArray[np.float64]
 ) -> float:
     """How far the centre, or the rim by rotation, is apart in two poses, m."""
-    center_a, center_b = (se3.transform(T, reference.box.mean(0)) for T in (T_a, T_b))
+    center_a, center_b = reference.center_in(T_a), reference.center_in(T_b)
     turned = float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])) * reference.diameter_m / 2
     return max(float(np.linalg.norm(center_a - center_b)), turned)
 

@@ -222,5 +222,5 @@ def _distinct_poses(
         if near.any() and (se3.rotation_angle(R[kept], R[i])[near] < _SAME_ROTATION).any():
             continue
         kept.append(i)
-    poses = se3.from_rotation_translation(R, centers - R @ reference.box.mean(0))
+    poses = se3.from_rotation_translation(R, centers - R @ reference.center)
     return [poses[i] for i in kept]

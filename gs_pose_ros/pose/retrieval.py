@@ -126,7 +126,7 @@ class TemplateRetrieval:
         uv = center + bank.center_from_centroid * (d * scale)[:, None]  # Eq. 5 follows
         centers = camera.back_project(uv, z)
         R = to_ray @ bank.R_cam_obj
-        return se3.from_rotation_translation(R, centers - R @ reference.box.mean(0))
+        return se3.from_rotation_translation(R, centers - R @ reference.center)
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,7 @@ class TemplateBank:
 
 def fibonacci_rotations(count: int) -> NDArray[np.float64]:
     """Rotations R_cam_obj [count, 3, 3] looking at the origin from all around, upright."""
-    i = np.arange(count) + 0.5
-    polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
-    eye = np.stack(
-        [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], -1
-    )
-    z = -eye
+    z = -se3.fibonacci_directions(count)
     x = np.cross(z, [0.0, 0.0, 1.0])
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return np.stack([x, np.cross(z, x), z], 1)
@@ -93,7 +88,7 @@ def render_views(reference: ObjectReference, count: int, size: int = 72) -> Rend
     # The picture spans `extent` diameters at the centre.
     focal = size / extent * 5.0
     camera = Camera(focal, focal, (size - 1) / 2, (size - 1) / 2, size, size)
-    center = reference.box.mean(0)
+    center = reference.center
     rotations = fibonacci_rotations(count)
     colors, depths, masks = [], [], []
     for R in rotations:

@@ -148,7 +148,7 @@ class Verification:
         if mask is not None or foreground is not None:
             labelled = window.mask > 0.5
             if mask is None:
-                center = T_cam_obj[:3, :3] @ reference.box.mean(0) + T_cam_obj[:3, 3]
+                center = reference.center_in(T_cam_obj)
                 points = window.camera.point_map(window.depth)
                 distance = np.linalg.norm(points - center.astype(np.float32), axis=-1)
                 labelled = (window.mask < -1.5) & (distance < 0.55 * reference.diameter_m)

@@ -39,7 +39,7 @@ class ObjectWindow:
         `mask` [H, W] says where the object is visible; without it, `foreground` says where
         anything stands that is not the support.
         """
-        center = T_cam_obj[:3, :3] @ reference.box.mean(0) + T_cam_obj[:3, 3]
+        center = reference.center_in(T_cam_obj)
         if not np.isfinite(center).all() or center[2] < 0.5 * reference.diameter_m:
             return None
         side = padding * reference.diameter_m * frame.camera.fx / center[2]

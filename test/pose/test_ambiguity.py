@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.ambiguity import LookAlikes
+from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from test.synthetic import reference
 
 T_CAM_OBJ = se3.exp([0.1, 0.2, 0.5, 1.0, -0.4, 0.3])
@@ -55,3 +55,14 @@ def test_a_cup_is_turned_about_its_axis_and_not_about_the_middle_of_its_box() ->
         # The wall comes to lie on itself; the handle is what tells the turns apart.
         off, _ = KDTree(points[wall]).query(se3.transform(turn, points[wall]))
         assert off.max() < 0.004
+
+
+def test_poses_about_the_centre() -> None:
+    poses = turned_about(reference(), T_CAM_OBJ, 9, 35.0)
+    assert len(poses) == 9
+    for T in poses:
+        assert se3.is_rigid(T)
+        assert np.degrees(se3.rotation_angle(T[:3, :3], T_CAM_OBJ[:3, :3])) == pytest.approx(35)
+        np.testing.assert_allclose(reference().center_in(T), reference().center_in(T_CAM_OBJ))
+    apart = [se3.rotation_angle(a[:3, :3], b[:3, :3]) for a in poses for b in poses if a is not b]
+    assert np.degrees(min(apart)) > 20

@@ -378,7 +378,7 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     gain = NEUTRAL
     for _ in range(4):  # the refiner's has settled
         system: NormalEquations = REFINER._system(
-            ref.gaussians, window, T, ref.box.mean(0), sigma_depth, level, gain
+            ref.gaussians, window, T, ref.center_in(T), sigma_depth, level, gain
         )
         gain = system.gain
     z = se3.transform(T, ref.box.mean(0)[None])[0, 2]
@@ -509,3 +509,17 @@ def test_alignment_leaves_a_pose_that_sees_no_mask(scene: Scene) -> None:
     away = T.copy()
     away[0, 3] += 2
     assert np.array_equal(align_to_mask(scene.frame, reference(), away, scene.masks[0]), away)
+
+
+def test_a_lone_hypothesis_far_off_is_joined_by_others(scene: Scene) -> None:
+    T = scene.T_cam_obj[0]
+    single = replace(REFINER, turned=0)
+    spread = replace(single, spread=12, spread_deg=35.0)
+    errors = []
+    for seed in range(4):
+        start = perturbed(T, reference(), 50, 0.01, seed)
+        for refiner in (single, spread):
+            estimate = refiner.refine(scene.frame, reference(), [start], scene.masks[0])
+            errors.append(pose_error(estimate.T_cam_obj, T, reference())[0])
+    assert max(errors[1::2]) < 1.5
+    assert max(errors[::2]) > 10
