@@ -207,6 +207,7 @@ setup(
             'ruff',
             'pyright[nodejs]',
             'colcon-common-extensions',
+            'small_gicp>=1.0',  # a baseline of the benchmarks
         ],
     },
 )

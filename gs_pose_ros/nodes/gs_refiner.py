@@ -286,7 +286,8 @@ class RefinerNode(Stage[RefinerSettings]):
                 reason = self._objects.why_not(track.object_id)
                 estimate = PoseEstimate.lost(track.T_cam_obj, reason, frame.stamp_ns)
             else:
-                estimate = method.track(frame, reference, track.T_cam_obj)
+                predicted = track.predicted(images.stamp_ns)
+                estimate = method.track(frame, reference, track.T_cam_obj, predicted)
                 good = estimate.found
                 track.lost_images = 0 if good else track.lost_images + 1
                 T = estimate.T_cam_obj if good else track.T_cam_obj

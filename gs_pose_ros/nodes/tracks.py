@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.geometry import se3
+
 
 @dataclass
 class Track:
@@ -31,6 +33,19 @@ class Track:
     def moved_to(self, stamp_ns: int, T_cam_obj: NDArray[np.float64]) -> None:
         """Take the pose [4, 4] of a later image."""
         self.path.append((stamp_ns, T_cam_obj))
+
+    def predicted(self, stamp_ns: int) -> NDArray[np.float64]:
+        """The pose [4, 4] at a later stamp if it goes on as between the last two images.
+
+        Never further than these two are apart: after images left out nobody knows.
+        """
+        if len(self.path) < 2:
+            return self.T_cam_obj
+        (t_a, T_a), (t_b, T_b) = self.path[-2], self.path[-1]
+        share = float(np.clip((stamp_ns - t_b) / max(t_b - t_a, 1), 0, 1))
+        turn = se3.rotation_log(T_b[:3, :3] @ T_a[:3, :3].T)
+        R = se3.exp(np.concatenate([np.zeros(3), share * turn]))[:3, :3] @ T_b[:3, :3]
+        return se3.from_rotation_translation(R, T_b[:3, 3] + share * (T_b[:3, 3] - T_a[:3, 3]))
 
     def position_at(self, stamp_ns: int) -> NDArray[np.float64]:
         """Where it was [3], m, in the image nearest to that stamp."""

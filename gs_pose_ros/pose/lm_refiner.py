@@ -49,6 +49,7 @@ class PyramidLevel:
     color_sigma: float  # scale of a colour residual, of [0, 1]
 
 
+_NEUTRAL = np.array([1.0, 1, 1, 0, 0, 0])  # gains and offsets of the colours
 COARSE = (PyramidLevel(40, 6, 0.1, 0.2), PyramidLevel(64, 6, 0.03, 0.1))
 # The last one is as fine as the splats were fitted: at 144 px the pixel filter widens outlines
 # so that distances without depth come out 1.5 % wrong (0.6 % so).
@@ -158,13 +159,20 @@ class LMRefiner:
         return [poses[i] for i in np.argsort(fits)[::-1][: self.turned] if fits[i] > 0]
 
     def track(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        T_predicted: NDArray[np.float64] | None = None,
     ) -> PoseEstimate:
         """Follow the object from its pose in the frame before; TRACKED, or LOST with a reason.
 
-        Goes on until the pose is at rest: after a large step (images left out) it is not there
-        when the iterations of one level are used up.
+        Starts at the predicted pose where that explains the image better. Goes on until the pose
+        is at rest: after a large step (images left out) it is not there when the iterations of one
+        level are used up.
         """
+        if T_predicted is not None:
+            T_cam_obj = self._better_start(frame, reference, (T_cam_obj, T_predicted))
         T, iterations, _ = self._run(frame, reference, T_cam_obj, None, self.coarse)
         for _ in range(self.track_rounds):
             before = T
@@ -177,6 +185,31 @@ class LMRefiner:
             return PoseEstimate.lost(T, 'the pose does not come to rest', frame.stamp_ns)
         check = self.verification.verdict(frame, reference, T)
         return self._estimate(frame, T, check, hessian, iterations, Status.TRACKED)
+
+    def _better_start(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        poses: Sequence[NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """The pose of the lowest cost at the coarsest level, in one window for all."""
+        level = self.coarse[0]
+        window = ObjectWindow.around(
+            frame, reference, poses[0], None, self.crop_padding, level.crop_size
+        )
+        if window is None:
+            return poses[0]
+        gaussians = self._gaussians(reference, level)
+        sigma, gain = level.depth_sigma * reference.diameter_m, _NEUTRAL
+        systems = [
+            self._system(gaussians, window, T, reference.center_in(T), sigma, level, gain)
+            for T in poses
+        ]
+        return poses[int(np.argmin([s.cost if s.support else np.inf for s in systems]))]
+
+    def _gaussians(self, reference: ObjectReference, level: PyramidLevel) -> Gaussians:
+        extent = self.crop_padding * reference.diameter_m
+        return for_resolution(reference.gaussians, extent, level.crop_size)
 
     def descend(
         self,
@@ -224,8 +257,7 @@ class LMRefiner:
         """Pose, renders used and the Hessian (left tangent, camera frame) after the levels."""
         iterations, hessian = 0, None
         for level in levels:
-            extent = self.crop_padding * reference.diameter_m
-            gaussians = for_resolution(reference.gaussians, extent, level.crop_size)
+            gaussians = self._gaussians(reference, level)
             window = ObjectWindow.around(
                 frame, reference, T, mask, self.crop_padding, level.crop_size, foreground
             )
@@ -245,10 +277,9 @@ class LMRefiner:
     ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
         """Levenberg-Marquardt at one resolution."""
         sigma_depth = level.depth_sigma * reference.diameter_m
-        gain = np.array([1.0, 1, 1, 0, 0, 0])
         damping = 1e-3
         i, center = 0, reference.center_in(T)
-        system = self._system(gaussians, window, T, center, sigma_depth, level, gain)
+        system = self._system(gaussians, window, T, center, sigma_depth, level, _NEUTRAL)
         for i in range(1, level.iterations + 1):
             if system.support == 0:
                 return T, i, None

@@ -71,11 +71,13 @@ def _remove_means(image, color, depth, block, sigma, depth_cut):
         v -= i
         below = min(i + 1, rows - 1)
         for x in range(width):
+            alpha = image[y, 4, x]
+            if alpha < 0.02:  # nothing is compared here
+                continue
             u = min(max((x + np.float32(0.5)) / block - np.float32(0.5), 0), columns - 1)
             j = min(int(u), max(columns - 2, 0))
             u -= j
             right = min(j + 1, columns - 1)
-            alpha = image[y, 4, x]
             a, b = (1 - v) * (1 - u), (1 - v) * u
             c, d = v * (1 - u), v * u
             for k in range(1, 7):

@@ -58,7 +58,14 @@ class Tracker(Protocol):
     """Follows an object from frame to frame, e.g. `LMRefiner`."""
 
     def track(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        T_predicted: NDArray[np.float64] | None = None,
     ) -> PoseEstimate:
-        """The pose near T_cam_obj [4, 4] of the frame before; TRACKED, or LOST with a reason."""
+        """The pose near T_cam_obj [4, 4] of the frame before; TRACKED, or LOST with a reason.
+
+        `T_predicted` is where it would be if it had gone on moving as before.
+        """
         ...

@@ -65,9 +65,10 @@ _cache: WeakKeyDictionary[Gaussians, dict[float, Gaussians | None]] = WeakKeyDic
 def for_resolution(gaussians: Gaussians, extent_m: float, pixels: int) -> Gaussians:
     """The Gaussians for a picture where `extent_m` covers `pixels`; the originals if they are few.
 
-    Cells are a pixel wide, in steps of powers of two, so that neighbouring sizes share one set.
+    Cells are 1.25 to 2.5 pixels wide, in steps of powers of two, so that neighbouring sizes share
+    one set.
     """
-    cell = extent_m / 2 ** np.floor(np.log2(max(pixels, 2)) + 1e-9)
+    cell = extent_m / 2 ** np.floor(np.log2(max(0.8 * pixels, 2)))
     levels = _cache.setdefault(gaussians, {})
     if cell not in levels:
         merged = merge(gaussians, cell) if len(gaussians) else gaussians

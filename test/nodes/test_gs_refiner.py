@@ -38,6 +38,7 @@ class Follower:
         self.masks: list[NDArray[np.bool_] | None] = []
         self.refined = 0
         self.tracked: list[int] = []
+        self.steps: list[float] = []  # predicted along x, m
         self.gate = threading.Event()
         self.gate.set()
         self.broken = False
@@ -55,8 +56,14 @@ class Follower:
         return self._answer(frame, hypotheses[0], Status.CONVERGED)
 
     def track(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        T_predicted: NDArray[np.float64] | None = None,
     ) -> PoseEstimate:
+        if T_predicted is not None:
+            self.steps.append(T_predicted[0, 3] - T_cam_obj[0, 3])
         if self.broken:
             raise ZeroDivisionError('a bug')
         self.tracked.append(frame.stamp_ns)
@@ -122,7 +129,7 @@ def of_stage(poses: list, stage: int, status: int = ObjectPose.STATUS_OK) -> lis
     return [p for msg in list(poses) for p in msg.poses if (p.stage, p.status) == (stage, status)]
 
 
-def test_a_refined_pose_is_followed(world: World, poses: list) -> None:
+def test_a_refined_pose_is_followed(world: World, poses: list, method: Follower) -> None:
     stamp_ns = begin(world, poses)
     refined = of_stage(poses, ObjectPose.STAGE_REFINED)[0]
     assert stamp_to_ns(refined.header.stamp) == stamp_ns
@@ -131,6 +138,7 @@ def test_a_refined_pose_is_followed(world: World, poses: list) -> None:
     tracked = of_stage(poses, ObjectPose.STAGE_TRACKED)
     x = [pose_from_message(pose.pose.pose)[0, 3] for pose in tracked]
     np.testing.assert_allclose(np.diff(x), 0.001, atol=1e-9)
+    assert 0 < method.steps[-1] <= 0.001 + 1e-9  # it goes on as it has moved
     stamps = [stamp_to_ns(pose.header.stamp) for pose in tracked]
     assert stamps == sorted(stamps)
 

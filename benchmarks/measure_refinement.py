@@ -1,0 +1,335 @@
+"""Refiners against each other: from starts around the truth, and from those retrieval gives.
+
+`python benchmarks/measure_refinement.py --root render_bop --db objects`
+
+All rows get the same frames, masks and starts. `icp` is the classical answer to depth; `paper` is
+Algorithm 1 of GS-Pose, `gs2pose` the refiner of GS2Pose.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import small_gicp
+import tyro
+from figures import RESULTS, origin, print_table, write_figures
+from numpy.typing import NDArray
+
+from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_translation_error
+from gs_pose_ros.evaluation.truth import EvaluatedObject
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.objects.bop_dataset import object_name, read_bop_models, read_bop_split
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.registration import register
+from gs_pose_ros.objects.sources import read_bop_views
+from gs_pose_ros.pose.gs_refiner import GSRefiner
+from gs_pose_ros.pose.lie_refiner import LieRefiner
+from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.stages import Refiner
+
+Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
+# Rotation (degrees) and shift (share of the distance) of the starts around the truth.
+STARTS = ((5, 0.02), (10, 0.02), (20, 0.05), (30, 0.05), (45, 0.1))
+_SINGLE = LMRefiner(turned=0, refine_best=1)
+
+
+@dataclass(frozen=True)
+class ICPRefiner:
+    """Generalized ICP (small_gicp) of the masked depth to the means of the splat, twice."""
+
+    reach: tuple[float, ...] = (0.3, 0.08)  # farthest correspondence, in diameters
+    spacing: float = 0.01  # of the points, in diameters
+
+    def refine(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        hypotheses: Sequence[Pose],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseEstimate:
+        """The first hypothesis after ICP; no check whether it explains anything."""
+        assert frame.depth is not None
+        assert mask is not None
+        T = hypotheses[0]
+        g = reference.gaussians
+        model = g.means[g.opacities > 0.5].double().numpy()
+        points = frame.camera.point_map(frame.depth)[mask & (frame.depth > 0)].astype(np.float64)
+        if len(points) < 20:
+            return PoseEstimate.lost(T, 'no depth inside the mask', frame.stamp_ns)
+        T_obj_cam = se3.inverse(T)
+        # A first shift, as the other refiners have it from the mask.
+        T_obj_cam[:3, 3] += np.median(model, 0) - np.median(se3.transform(T_obj_cam, points), 0)
+        iterations = 0
+        for reach in self.reach:
+            result = small_gicp.align(
+                model,
+                points,
+                T_obj_cam,
+                downsampling_resolution=self.spacing * reference.diameter_m,
+                max_correspondence_distance=reach * reference.diameter_m,
+                max_iterations=50,
+                num_threads=2,
+                rotation_epsilon=1e-4,
+                translation_epsilon=1e-5,
+            )
+            T_obj_cam = result.T_target_source
+            iterations += result.iterations
+        return PoseEstimate(se3.inverse(T_obj_cam), 0.0, Status.CONVERGED, iterations=iterations)
+
+
+class WithoutDepth:
+    """A refiner that gets the colours only."""
+
+    def __init__(self, refiner: Refiner) -> None:
+        self._refiner = refiner
+
+    def refine(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        hypotheses: Sequence[Pose],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> PoseEstimate:
+        """As the refiner's."""
+        return self._refiner.refine(frame.without_depth(), reference, hypotheses, mask)
+
+
+ROWS: dict[str, Refiner] = {
+    'icp': ICPRefiner(),
+    'paper': GSRefiner(),
+    'gs2pose': LieRefiner(),
+    'lm': _SINGLE,
+    'lm rgb': WithoutDepth(_SINGLE),
+    'lm k=12': replace(_SINGLE, spread=12, spread_deg=32.0, refine_best=3),
+    'lm rgb k=12': WithoutDepth(replace(_SINGLE, spread=12, spread_deg=32.0, refine_best=3)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One visible instance."""
+
+    frame: RGBDFrame
+    reference: ObjectReference
+    truth: EvaluatedObject
+    T_cam_obj: Pose
+    mask: NDArray[np.bool_]
+    visible: float
+
+    def start(self, angle_deg: float, share: float, rng: np.random.Generator) -> Pose:
+        """The true pose turned about the object's centre, and shifted, in random directions."""
+        axis, direction = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+        center = self.reference.center_in(self.T_cam_obj)
+        R = se3.exp([0, 0, 0, *(np.radians(angle_deg) * axis)])[:3, :3]
+        shift = share * np.linalg.norm(center) * direction
+        turn = se3.from_rotation_translation(R, center - R @ center + shift)
+        return turn @ self.T_cam_obj
+
+    def relit(self, gain: NDArray[np.float32], gamma: float) -> Case:
+        """The same under other light: gain for each channel, and another contrast."""
+        color = np.clip(self.frame.color**gamma * gain, 0, 1).astype(np.float32)
+        return replace(self, frame=replace(self.frame, color=color))
+
+
+@dataclass
+class Row:
+    """What a refiner made of the cases of one kind of start."""
+
+    errors: list[tuple[float, float, float]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    renders: list[int] = field(default_factory=list)
+
+    def add(self, case: Case, estimate: PoseEstimate, seconds: float) -> None:
+        """One more case; what is lost counts with the pose it has."""
+        angle, shift = rotation_translation_error(
+            estimate.T_cam_obj, case.T_cam_obj, case.truth.symmetries
+        )
+        error = adds_error if case.truth.is_symmetric else add_error
+        distance = error(estimate.T_cam_obj, case.T_cam_obj, case.truth.points)
+        share = shift / float(np.linalg.norm(case.T_cam_obj[:3, 3]))
+        self.errors.append((np.degrees(angle), share, distance / case.truth.diameter_m))
+        self.seconds.append(seconds)
+        self.renders.append(estimate.iterations)
+
+    def figures(self) -> dict[str, float | int]:
+        """Shares, medians and percentiles."""
+        angle, share, add = np.array(self.errors).T
+        p50, p95 = 1000 * np.percentile(self.seconds, (50, 95))
+        return {
+            'n': len(angle),
+            'success_1deg_1pc': float(np.mean((angle < 1) & (share < 0.01))),
+            'success_add_005': float(np.mean(add < 0.05)),
+            'success_add_010': float(np.mean(add < 0.1)),
+            'median_deg': float(np.median(angle)),
+            'median_pc': float(100 * np.median(share)),
+            'renders': float(np.median(self.renders)),
+            'p50_ms': float(p50),
+            'p95_ms': float(p95),
+        }
+
+
+@dataclass(frozen=True)
+class MeasureRefinement:
+    """Every row from every start, on the same cases; true masks."""
+
+    root: Path
+    """BOP set with train/ and test/."""
+    db: Path = Path('out/benchmarks/refinement')
+    """Objects; what is missing is registered from train/."""
+    split: str = 'test'
+    """Split of the cases."""
+    cases: int = 24
+    """Instances, evenly spread over the visible ones."""
+    min_visible: float = 0.5
+    """Less visible instances are left out."""
+    rows: str = ','.join(ROWS)
+    """Which refiners, separated by commas."""
+    slow_cases: int = 0
+    """Give `paper` and `gs2pose` only that many of the cases, evenly spread; 0 is all."""
+    out: Path = RESULTS
+    """Folder for refinement.json and refinement.png."""
+
+    def run(self) -> None:
+        """Measure, print the tables, write the files."""
+        figures = origin(f'refinement, {self.root.resolve().name} {self.split}', asdict(self))
+        cases = self._cases()
+        names = [name.strip() for name in self.rows.split(',')]
+        rng = np.random.default_rng(0)
+        kinds: dict[str, list[tuple[Case, list[Pose]]]] = {
+            f'{angle} deg, {share:.0%}': [(c, [c.start(angle, share, rng)]) for c in cases]
+            for angle, share in STARTS
+        }
+        kinds['20 deg, 5%, relit'] = [
+            (c.relit(rng.uniform(0.6, 1.1, 3).astype(np.float32), rng.uniform(0.8, 1.4)), start)
+            for c, start in kinds['20 deg, 5%']
+        ]
+        kinds['retrieval'] = [(c, poses) for c in cases if (poses := _retrieved(c))]
+        for name in names:  # loads or compiles every kernel, prepares every object
+            for case in {c.reference.object_id: c for c in cases}.values():
+                _quick(ROWS[name]).refine(case.frame, case.reference, [case.T_cam_obj], case.mask)
+        results: dict[str, dict[str, Any]] = {}
+        for kind, starts in kinds.items():
+            rows = {name: self._row(name, starts) for name in names}
+            results[kind] = rows
+            print_table(
+                kind,
+                rows,
+                {
+                    'n': '{}', 'success_1deg_1pc': '{:.2f}', 'success_add_005': '{:.2f}',
+                    'success_add_010': '{:.2f}', 'median_deg': '{:.2f}', 'median_pc': '{:.2f}',
+                    'renders': '{:.0f}', 'p50_ms': '{:.0f}', 'p95_ms': '{:.0f}',
+                },
+            )  # fmt: skip
+        figures |= {
+            'objects': sorted({c.reference.object_id for c in cases}),
+            'visible': {
+                'below_80_percent': sum(c.visible < 0.8 for c in cases),
+                'least': min(c.visible for c in cases),
+            },
+            'starts': results,
+        }
+        write_figures(self.out, 'refinement', figures)
+        plot(results, self.out / 'refinement.png')
+
+    def _cases(self) -> list[Case]:
+        images = read_bop_split(self.root, self.split)
+        numbers = sorted({i.object_id for image in images for i in image.instances})
+        models = read_bop_models(self.root, numbers)
+        references = self._references(numbers)
+        chosen = [
+            (image, instance)
+            for image in images
+            for instance in image.instances
+            if instance.visible_fraction >= self.min_visible
+        ]
+        places = np.unique(np.linspace(0, len(chosen) - 1, self.cases).round().astype(int))
+        cases = []
+        for image, instance in (chosen[i] for i in places):
+            mask = instance.visible_mask()
+            assert mask is not None
+            cases.append(
+                Case(
+                    image.read_frame(),
+                    references[instance.object_id],
+                    EvaluatedObject.from_model(models[instance.object_id]),
+                    instance.T_cam_obj,
+                    mask,
+                    instance.visible_fraction,
+                )
+            )
+        return cases
+
+    def _references(self, numbers: Sequence[int]) -> dict[int, ObjectReference]:
+        self.db.mkdir(parents=True, exist_ok=True)
+        database = ObjectDatabase(self.db)
+        for number in numbers:
+            if object_name(number) not in database.object_ids():
+                views = read_bop_views(self.root / 'train', number)
+                database.save(register(object_name(number), views))
+        return {number: database.load(object_name(number)) for number in numbers}
+
+    def _row(self, name: str, starts: Sequence[tuple[Case, list[Pose]]]) -> dict[str, float | int]:
+        if name in ('paper', 'gs2pose') and self.slow_cases:
+            places = np.linspace(0, len(starts) - 1, self.slow_cases).round().astype(int)
+            starts = [starts[i] for i in np.unique(places)]
+        row = Row()
+        for case, poses in starts:
+            begun = time.perf_counter()
+            estimate = ROWS[name].refine(case.frame, case.reference, poses, case.mask)
+            row.add(case, estimate, time.perf_counter() - begun)
+        return row.figures()
+
+
+def _quick(refiner: Refiner) -> Refiner:
+    """The same code with few steps."""
+    if isinstance(refiner, GSRefiner):
+        return replace(refiner, max_steps=2)
+    if isinstance(refiner, LieRefiner):
+        few = replace(refiner.object_phase, steps=2)
+        return replace(refiner, object_phase=few, camera_phase=few, final_phase=few)
+    return refiner
+
+
+def _retrieved(case: Case) -> list[Pose]:
+    """What retrieval guesses from the true mask, best first."""
+    detection = Detection.from_full_mask(case.reference.object_id, 1.0, case.mask)
+    guesses = TemplateRetrieval().initialize(case.frame, case.reference, detection)
+    return [guess.T_cam_obj for guess in guesses]
+
+
+def plot(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Success against time, one panel for each kind of start."""
+    import matplotlib as mpl
+
+    mpl.use('Agg')
+    import matplotlib.pyplot as plt
+
+    kinds = list(results)
+    figure, axes = plt.subplots(2, (len(kinds) + 1) // 2, figsize=(14, 6.5), sharey=True)
+    for axis, kind in zip(axes.flat, kinds, strict=False):
+        for name, row in results[kind].items():
+            axis.semilogx(row['p50_ms'], row['success_1deg_1pc'], 'o', label=name)
+            axis.annotate(name, (row['p50_ms'], row['success_1deg_1pc']), fontsize=7)
+        axis.set_title(kind, fontsize=9)
+        axis.grid(True, which='both', alpha=0.3)
+        axis.set_ylim(-0.03, 1.03)
+    for axis in axes[-1]:
+        axis.set_xlabel('ms an object, p50')
+    for axis in axes[:, 0]:
+        axis.set_ylabel('success (1 deg, 1 %)')
+    for axis in list(axes.flat)[len(kinds) :]:
+        axis.axis('off')
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == '__main__':
+    tyro.cli(MeasureRefinement).run()
