@@ -15,7 +15,8 @@ from gs_pose_ros.geometry import se3
 def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
     """Replace all Gaussians of each cubic cell by one with their mass, mean and covariance.
 
-    Weights are opacity times the area of the two largest axes, what a Gaussian covers in a
+    Its colour depends on the view by SH of degree 1: more than a few of them together tell, and
+    half the time of a small picture. Weights are opacity times the area of the two largest axes, what a Gaussian covers in a
     picture; colours are averaged with them. Not differentiable.
     """
     means = gaussians.means.detach().double().numpy()
@@ -54,7 +55,7 @@ def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
         quats=torch.tensor(np.stack([se3.mat_to_quat(R) for R in axes]), dtype=f32),
         log_scales=torch.tensor(np.log(merged_scales), dtype=f32),
         logit_opacities=torch.tensor(np.log(merged / (1 - merged)), dtype=f32),
-        sh=torch.tensor(average(gaussians.sh.detach().double().numpy()), dtype=f32),
+        sh=torch.tensor(average(gaussians.sh[:, :4].detach().double().numpy()), dtype=f32),
     )
 
 
@@ -65,10 +66,9 @@ _cache: WeakKeyDictionary[Gaussians, dict[float, Gaussians | None]] = WeakKeyDic
 def for_resolution(gaussians: Gaussians, extent_m: float, pixels: int) -> Gaussians:
     """The Gaussians for a picture where `extent_m` covers `pixels`; the originals if they are few.
 
-    Cells are 1.25 to 2.5 pixels wide, in steps of powers of two, so that neighbouring sizes share
-    one set.
+    Cells are a pixel wide, in steps of powers of two, so that neighbouring sizes share one set.
     """
-    cell = extent_m / 2 ** np.floor(np.log2(max(0.8 * pixels, 2)))
+    cell = extent_m / 2 ** np.floor(np.log2(max(pixels, 2)) + 1e-9)
     levels = _cache.setdefault(gaussians, {})
     if cell not in levels:
         merged = merge(gaussians, cell) if len(gaussians) else gaussians

@@ -24,6 +24,9 @@ from gs_pose_ros.nodes.conversions import (
 )
 from gs_pose_ros.nodes.gs_refiner import RefinerNode
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.pose.gs_refiner import GSRefiner
+from gs_pose_ros.pose.lie_refiner import LieRefiner
+from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.srv import EstimatePose
 from test.nodes.conftest import CAMERA, World, announce, header_at, image_message
@@ -327,6 +330,16 @@ def request(color: np.ndarray | None = None, *object_ids: str) -> EstimatePose.R
 
 def ask(world: World, what: EstimatePose.Request) -> EstimatePose.Response:
     return world.call(EstimatePose, 'gs_refiner/estimate_pose', what)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'), [('lm', LMRefiner), ('paper', GSRefiner), ('gs2pose', LieRefiner)]
+)
+def test_the_method_is_a_parameter(world: World, name: str, kind: type) -> None:
+    node = world.add(RefinerNode, parameters={'method': name, 'gs2pose.final_phase.steps': 7})
+    assert isinstance(node, RefinerNode)
+    assert isinstance(node.refinement, kind)
+    assert node.settings.gs2pose.final_phase.steps == 7
 
 
 def test_service_one_image_in_poses_out(world: World, poses: list) -> None:
