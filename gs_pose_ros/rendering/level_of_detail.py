@@ -15,9 +15,9 @@ from gs_pose_ros.geometry import se3
 def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
     """Replace all Gaussians of each cubic cell by one with their mass, mean and covariance.
 
-    Its colour depends on the view by SH of degree 1: more than a few of them together tell, and
-    half the time of a small picture. Weights are opacity times the area of the two largest axes, what a Gaussian covers in a
-    picture; colours are averaged with them. Not differentiable.
+    Weights are opacity times the area of the two largest axes, what a Gaussian covers in a
+    picture; colours are averaged with them, and depend on the view by SH of degree 1 at most: in
+    small pictures more does not tell and takes half of the time. Not differentiable.
     """
     means = gaussians.means.detach().double().numpy()
     scales = gaussians.scales.detach().double().numpy()
