@@ -185,8 +185,8 @@ class TemplateDetector:
         return kept
 
     def _same_place(self, T_cam_obj: NDArray[np.float64], found: _Found) -> bool:
-        center = found.reference.box.mean(0, keepdims=True)
-        apart = se3.transform(T_cam_obj, center) - se3.transform(found.T_cam_obj, center)
+        center_in = found.reference.center_in
+        apart = center_in(T_cam_obj) - center_in(found.T_cam_obj)
         return bool(np.linalg.norm(apart) < self.min_distance * found.reference.diameter_m)
 
     def _distinct(self, found: list[_Found]) -> list[_Found]:

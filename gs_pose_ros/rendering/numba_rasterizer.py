@@ -73,12 +73,11 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self._memory: dict[str, NDArray[np.uint8]] = {}
-        self._pairs_of_one = 4.0  # list entries for each Gaussian, the most so far
 
     def work(self, pictures: int, chunks: int, n: int, camera: Camera, pairs: int) -> Work:
-        """Arrays for `pictures` at once, of `pairs` list entries or more."""
-        self._pairs_of_one = max(self._pairs_of_one, 1.1 * pairs / max(n, 1))
-        pairs = int(self._pairs_of_one * n) + 64
+        """Arrays for `pictures` at once, each with `pairs` list entries or more."""
+        held = self._memory['pairs'].size // 4 // pictures if 'pairs' in self._memory else 0
+        pairs = max(held, pairs + pairs // 10, 4 * n + 64)
         arrays = {}
         for name, (shape, dtype) in Work.shapes(pictures, chunks, n, camera, pairs).items():
             size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -16,6 +16,7 @@ from gs_pose_ros.rendering import render
 from gs_pose_ros.rendering.compositing import sort_by_depth
 from gs_pose_ros.rendering.numba_rasterizer import (
     Rasterize,
+    _Scratch,
     rasterize,
     rasterize_batch,
     rasterize_scene,
@@ -214,6 +215,16 @@ def test_gaussians_that_cover_the_whole_picture() -> None:
         leaf.means, leaf.quats, leaf.log_scales, leaf.logit_opacities, leaf.sh, T_leaf, LARGE
     )
     np.testing.assert_allclose(image.detach().numpy(), expected.numpy(), atol=3e-5)
+
+
+def test_a_few_large_gaussians_do_not_make_room_for_as_many_of_others() -> None:
+    """List entries are kept by number, not by Gaussian."""
+    scratch = _Scratch()
+    assert scratch.work(1, 1, 50, LARGE, 13_000).pairs.shape[1] >= 13_000
+    assert scratch.work(1, 1, 100_000, LARGE, 0).pairs.shape[1] < 5 * 100_000
+    # What was needed once is there from then on, and shared by pictures drawn at once.
+    assert scratch.work(1, 1, 50, LARGE, 0).pairs.shape[1] >= 13_000
+    assert scratch.work(4, 1, 50, LARGE, 0).pairs.shape[1] >= 13_000
 
 
 @pytest.mark.parametrize(('near', 'far'), [(0.5, 0.5001), (0.5, 0.7), (0.011, 900.0)])
