@@ -22,9 +22,30 @@ from torch import Tensor
 
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.rendering import compositing as tiles
-from gs_pose_ros.rendering import projection
-from gs_pose_ros.rendering.projection import kernel
+from gs_pose_ros.rendering.compositing import (
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    composite,
+    composite_backward,
+    count_tiles,
+    fill_tiles,
+    gather_gradients,
+    in_depth_order,
+    sort_by_depth,
+    tile_offsets,
+)
+from gs_pose_ros.rendering.projection import (
+    DEPTH,
+    GRADIENTS,
+    HIDDEN,
+    PREPARED,
+    PROJECTED,
+    VIEW,
+    kernel,
+    prepare,
+    project,
+    project_backward,
+)
 
 # The default layer ("workqueue") aborts when two Python threads render at once.
 numba_config.THREADING_LAYER = 'threadsafe'  # pyright: ignore[reportAttributeAccessIssue]
@@ -55,12 +76,12 @@ class Work(NamedTuple):
         """Shape and type of each array."""
         tile_count = _tiles_x(camera.width) * _tiles_y(camera.height)
         shapes: dict[str, tuple[tuple[int, ...], type]] = {
-            'projected': ((n, projection.PROJECTED), np.float32),
+            'projected': ((n, PROJECTED), np.float32),
             'depths': ((n,), np.float32),
             'order': ((n,), np.int32),
             'other_depths': ((n,), np.float32),
             'other_order': ((n,), np.int32),
-            'gaussians': ((n, projection.PROJECTED), np.float32),
+            'gaussians': ((n, PROJECTED), np.float32),
             'starts': ((chunks, tile_count), np.int64),
             'offsets': ((tile_count + 1,), np.int64),
             'pairs': ((pairs,), np.int32),
@@ -93,12 +114,12 @@ _scratch = _Scratch()
 
 @numba.njit(**kernel)
 def _tiles_x(width):
-    return (width + tiles.TILE_WIDTH - 1) // tiles.TILE_WIDTH
+    return (width + TILE_WIDTH - 1) // TILE_WIDTH
 
 
 @numba.njit(**kernel)
 def _tiles_y(height):
-    return (height + tiles.TILE_HEIGHT - 1) // tiles.TILE_HEIGHT
+    return (height + TILE_HEIGHT - 1) // TILE_HEIGHT
 
 
 @numba.njit(**kernel)
@@ -109,7 +130,7 @@ def _project_part(
     begin = kept = chunk * prepared.shape[0] // chunks
     end = (chunk + 1) * prepared.shape[0] // chunks
     for o in range(views.shape[0]):
-        kept = projection.project(
+        kept = project(
             max(begin, starts[o]), min(end, starts[o + 1]), kept, prepared, sh, views[o],
             width, height, projected, depths, order,
         )  # fmt: skip
@@ -151,19 +172,19 @@ def _compiled(parallel: bool) -> Callable[..., tuple[int, int]]:
                 c, chunks, prepared, sh, starts, views, width, height, projected, depths, order
             )
         count = _pack(kept, n, depths, order)
-        tiles.sort_by_depth(
+        sort_by_depth(
             depths.view(np.uint32), order, count,
             work.other_depths[slot].view(np.uint32), work.other_order[slot],
         )  # fmt: skip
         for c in numba.prange(chunks):
-            tiles.in_depth_order(c, chunks, projected, order, count, gaussians)
-            tiles.count_tiles(c, chunks, gaussians, count, tiles_x, tiles_y, entries[c])
-        total = tiles.tile_offsets(entries, offsets)
+            in_depth_order(c, chunks, projected, order, count, gaussians)
+            count_tiles(c, chunks, gaussians, count, tiles_x, tiles_y, entries[c])
+        total = tile_offsets(entries, offsets)
         if total <= pairs.shape[0]:
             for c in numba.prange(chunks):
-                tiles.fill_tiles(c, chunks, gaussians, count, tiles_x, tiles_y, entries[c], pairs)
+                fill_tiles(c, chunks, gaussians, count, tiles_x, tiles_y, entries[c], pairs)
             for c in numba.prange(chunks):
-                tiles.composite(c, chunks, gaussians, offsets, pairs, tiles_x, image)
+                composite(c, chunks, gaussians, offsets, pairs, tiles_x, image)
         return count, total
 
     return draw
@@ -196,17 +217,15 @@ def _draw_backward(
     gaussians, offsets, pairs = work.gaussians[0], work.offsets[0], work.pairs[0]
     chunks = v_pose.shape[0]
     for c in numba.prange(chunks):
-        tiles.composite_backward(
-            c, chunks, gaussians, offsets, pairs, tiles_x, image, v_image, v_pairs
-        )
-    v_projected[:, projection.DEPTH] = projection.HIDDEN
+        composite_backward(c, chunks, gaussians, offsets, pairs, tiles_x, image, v_image, v_pairs)
+    v_projected[:, DEPTH] = HIDDEN
     for c in numba.prange(chunks):
-        tiles.gather_gradients(
+        gather_gradients(
             c, chunks, gaussians, work.order[0], count, tiles_x, tiles_y, work.starts[0, c],
             v_pairs, v_projected,
         )  # fmt: skip
     for c in numba.prange(chunks):
-        projection.project_backward(
+        project_backward(
             c, chunks, means, quats, log_scales, sh, view, work.projected[0], v_projected,
             v_means, v_quats, v_log_scales, v_logits, v_sh, v_pose,
         )  # fmt: skip
@@ -215,7 +234,7 @@ def _draw_backward(
 @numba.njit(parallel=True, **kernel)
 def _prepare(threads, means, quats, log_scales, logits, prepared):
     for c in numba.prange(threads):
-        projection.prepare(c, threads, means, quats, log_scales, logits, prepared)
+        prepare(c, threads, means, quats, log_scales, logits, prepared)
 
 
 @dataclass(frozen=True)
@@ -236,7 +255,7 @@ class Splats:
     @classmethod
     def prepare(cls, means: Any, quats: Any, log_scales: Any, logits: Any, sh: Any) -> Splats:
         """From the arrays of `Gaussians`."""
-        out = np.empty((len(means), projection.PREPARED), np.float32)
+        out = np.empty((len(means), PREPARED), np.float32)
         _prepare(numba.get_num_threads(), means, quats, log_scales, logits, out)
         return cls(out, sh)
 
@@ -318,7 +337,7 @@ def _view(camera: Camera, T_cam_obj: Pose) -> NDArray[np.float32]:
     mx, my = 0.15 * camera.width, 0.15 * camera.height
     left, right = (cx + 0.5 + mx) / fx, (camera.width - 0.5 - cx + mx) / fx
     top, bottom = (cy + 0.5 + my) / fy, (camera.height - 0.5 - cy + my) / fy
-    out = np.zeros(projection.VIEW, np.float32)
+    out = np.zeros(VIEW, np.float32)
     out[:9], out[9:12] = T_cam_obj[:3, :3].ravel(), T_cam_obj[:3, 3]
     out[12:20] = fx, fy, cx, cy, left, right, top, bottom
     return out
@@ -361,8 +380,8 @@ class Rasterize(torch.autograd.Function):
         """Gradients by all inputs but the camera."""
         arrays, view, work, count, image, pose_dtype = ctx.saved  # type: ignore[attr-defined]
         v_image = np.ascontiguousarray(grad_outputs[0].numpy(), np.float32)
-        v_pairs = np.empty((work.offsets[0, -1], projection.GRADIENTS), np.float32)
-        v_projected = np.empty((len(arrays[0]), projection.GRADIENTS), np.float32)
+        v_pairs = np.empty((work.offsets[0, -1], GRADIENTS), np.float32)
+        v_projected = np.empty((len(arrays[0]), GRADIENTS), np.float32)
         means, quats, log_scales, _, sh = arrays
         out = [np.empty_like(a) for a in arrays]
         v_pose = np.zeros((work.starts.shape[1], 3, 4))
