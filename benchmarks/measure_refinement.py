@@ -31,7 +31,7 @@ from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lie_refiner import LieRefiner
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.lm_refiner import LMRefiner, move_about
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Refiner
 
@@ -128,10 +128,9 @@ class Case:
         """The true pose turned about the object's centre, and shifted, in random directions."""
         axis, direction = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
         center = self.reference.center_in(self.T_cam_obj)
-        R = se3.exp([0, 0, 0, *(np.radians(angle_deg) * axis)])[:3, :3]
         shift = share * np.linalg.norm(center) * direction
-        turn = se3.from_rotation_translation(R, center - R @ center + shift)
-        return turn @ self.T_cam_obj
+        xi = np.concatenate([shift, np.radians(angle_deg) * axis])
+        return move_about(self.T_cam_obj, center, xi)
 
     def relit(self, gain: NDArray[np.float32], gamma: float) -> Case:
         """The same under other light: gain for each channel, and another contrast."""

@@ -94,7 +94,7 @@ class BopEvaluation:
     gt_masks: bool = False
     """Take the true visible masks in place of the detector."""
     method: Method = 'lm'
-    """Refiner: ours, or Algorithm 1 of GS-Pose."""
+    """Refiner: ours, Algorithm 1 of GS-Pose, or that of GS2Pose."""
     images: int = 0
     """Use only that many test images, evenly spread; 0 is all."""
     db: Path | None = None

@@ -38,9 +38,7 @@ _STOP = f32(1e-4)  # transmittance at which a pixel is full
 TILE_WIDTH, TILE_HEIGHT = 8, 16  # px
 _PIXELS = TILE_WIDTH * TILE_HEIGHT
 _PAIR = u64(2 * TILE_WIDTH)
-_DX, _DY, _T, _P0, _P1, _P2, _P3, _P4, _BEHIND, _SIGMA, _END = (
-    u64(k * _PIXELS) for k in range(11)
-)
+_DX, _DY, _T, _P0, _P1, _P2, _P3, _P4, _BEHIND, _END = (u64(k * _PIXELS) for k in range(10))
 _CHECK_FULL = 16  # Gaussians between two looks at whether a tile is full
 _DIGIT, _DIGITS = 11, 2048
 
@@ -256,7 +254,7 @@ def composite_backward(
         if first == last:
             continue
         x0, y0 = tile % tiles_x * TILE_WIDTH, tile // tiles_x * TILE_HEIGHT
-        for k in range(_P0, _SIGMA):
+        for k in range(_P0, _END):
             w[k] = _ZERO
         for y in range(min(TILE_HEIGHT, height - y0)):
             for x in range(min(TILE_WIDTH, width - x0)):

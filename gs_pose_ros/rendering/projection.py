@@ -35,7 +35,6 @@ VIEW = 23
 _T, _K, _LIMITS = 9, 12, 16
 
 _BLOCK = 64
-_N = u64(_BLOCK)
 # Planes of a block; the first eleven are the prepared columns.
 (_MX, _MY, _MZ, _S00, _S01, _S02, _S11, _S12, _S22, _SO, _SC, _OU, _OV, _OA, _OB, _OC, _ORX, _ORY,
  _OZ, _SEEN) = (u64(k * _BLOCK) for k in range(20))  # fmt: skip
