@@ -9,7 +9,7 @@ Algorithm 1 of GS-Pose, `gs2pose` the refiner of GS2Pose.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,19 @@ import small_gicp
 import tyro
 from figures import RESULTS, origin, print_table, write_figures
 from numpy.typing import NDArray
+from refinement_cases import Case, Pose, read_cases
 
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_translation_error
-from gs_pose_ros.evaluation.truth import EvaluatedObject
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.bop_dataset import object_name, read_bop_models, read_bop_split
-from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.objects.registration import register
-from gs_pose_ros.objects.sources import read_bop_views
+from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lie_refiner import LieRefiner
-from gs_pose_ros.pose.lm_refiner import LMRefiner, move_about
+from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Refiner
 
-Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
 # Rotation (degrees) and shift (share of the distance) of the starts around the truth.
 STARTS = ((5, 0.02), (10, 0.02), (20, 0.05), (30, 0.05), (45, 0.1))
 _SINGLE = LMRefiner(turned=0, refine_best=1)
@@ -113,31 +109,6 @@ ROWS: dict[str, Refiner] = {
 }
 
 
-@dataclass(frozen=True)
-class Case:
-    """One visible instance."""
-
-    frame: RGBDFrame
-    reference: ObjectReference
-    truth: EvaluatedObject
-    T_cam_obj: Pose
-    mask: NDArray[np.bool_]
-    visible: float
-
-    def start(self, angle_deg: float, share: float, rng: np.random.Generator) -> Pose:
-        """The true pose turned about the object's centre, and shifted, in random directions."""
-        axis, direction = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
-        center = self.reference.center_in(self.T_cam_obj)
-        shift = share * np.linalg.norm(center) * direction
-        xi = np.concatenate([shift, np.radians(angle_deg) * axis])
-        return move_about(self.T_cam_obj, center, xi)
-
-    def relit(self, gain: NDArray[np.float32], gamma: float) -> Case:
-        """The same under other light: gain for each channel, and another contrast."""
-        color = np.clip(self.frame.color**gamma * gain, 0, 1).astype(np.float32)
-        return replace(self, frame=replace(self.frame, color=color))
-
-
 @dataclass
 class Row:
     """What a refiner made of the cases of one kind of start."""
@@ -199,17 +170,21 @@ class MeasureRefinement:
     def run(self) -> None:
         """Measure, print the tables, write the files."""
         figures = origin(f'refinement, {self.root.resolve().name} {self.split}', asdict(self))
-        cases = self._cases()
+        cases = read_cases(self.root, self.split, self.db, self.cases, self.min_visible)
         names = [name.strip() for name in self.rows.split(',')]
         rng = np.random.default_rng(0)
         kinds: dict[str, list[tuple[Case, list[Pose]]]] = {
             f'{angle} deg, {share:.0%}': [(c, [c.start(angle, share, rng)]) for c in cases]
             for angle, share in STARTS
         }
-        kinds['20 deg, 5%, relit'] = [
-            (c.relit(rng.uniform(0.6, 1.1, 3).astype(np.float32), rng.uniform(0.8, 1.4)), start)
-            for c, start in kinds['20 deg, 5%']
-        ]
+        for near in ('10 deg, 2%', '20 deg, 5%'):
+            changes: dict[str, Callable[[Case], Case]] = {
+                'relit': lambda c: c.relit(rng),
+                'hidden 25%': lambda c: c.occluded(0.25, rng),
+                'hidden 50%': lambda c: c.occluded(0.5, rng),
+            }
+            for what, change in changes.items():
+                kinds[f'{near}, {what}'] = [(change(c), start) for c, start in kinds[near]]
         kinds['retrieval'] = [(c, poses) for c in cases if (poses := _retrieved(c))]
         for name in names:  # loads or compiles every kernel, prepares every object
             for case in {c.reference.object_id: c for c in cases}.values():
@@ -237,43 +212,6 @@ class MeasureRefinement:
         }
         write_figures(self.out, 'refinement', figures)
         plot(results, self.out / 'refinement.png')
-
-    def _cases(self) -> list[Case]:
-        images = read_bop_split(self.root, self.split)
-        numbers = sorted({i.object_id for image in images for i in image.instances})
-        models = read_bop_models(self.root, numbers)
-        references = self._references(numbers)
-        chosen = [
-            (image, instance)
-            for image in images
-            for instance in image.instances
-            if instance.visible_fraction >= self.min_visible
-        ]
-        places = np.unique(np.linspace(0, len(chosen) - 1, self.cases).round().astype(int))
-        cases = []
-        for image, instance in (chosen[i] for i in places):
-            mask = instance.visible_mask()
-            assert mask is not None
-            cases.append(
-                Case(
-                    image.read_frame(),
-                    references[instance.object_id],
-                    EvaluatedObject.from_model(models[instance.object_id]),
-                    instance.T_cam_obj,
-                    mask,
-                    instance.visible_fraction,
-                )
-            )
-        return cases
-
-    def _references(self, numbers: Sequence[int]) -> dict[int, ObjectReference]:
-        self.db.mkdir(parents=True, exist_ok=True)
-        database = ObjectDatabase(self.db)
-        for number in numbers:
-            if object_name(number) not in database.object_ids():
-                views = read_bop_views(self.root / 'train', number)
-                database.save(register(object_name(number), views))
-        return {number: database.load(object_name(number)) for number in numbers}
 
     def _row(self, name: str, starts: Sequence[tuple[Case, list[Pose]]]) -> dict[str, float | int]:
         if name in ('paper', 'gs2pose') and self.slow_cases:

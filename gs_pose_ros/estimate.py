@@ -34,6 +34,10 @@ class PoseEstimate:
     covariance: NDArray[np.float64] | None = None  # [6, 6]
     iterations: int = 0
     stamp_ns: int = 0
+    # What the image leaves open: other poses T_cam_obj [4, 4] that explain it about as well, and
+    # the axis [3] (unit, object frame) about which it does not say how the object is turned.
+    alternatives: tuple[NDArray[np.float64], ...] = ()
+    free_axis: NDArray[np.float64] | None = None
 
     @classmethod
     def lost(
@@ -46,6 +50,11 @@ class PoseEstimate:
     def found(self) -> bool:
         """Whether the pose may be used."""
         return self.status in (Status.CONVERGED, Status.TRACKED)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the image leaves open which of several poses it is."""
+        return bool(self.alternatives) or self.free_axis is not None
 
 
 @dataclass(frozen=True)

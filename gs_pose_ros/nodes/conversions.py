@@ -145,6 +145,10 @@ def estimate_to_message(
     msg.status = ObjectPose.STATUS_LOST if lost else ObjectPose.STATUS_OK
     msg.stage = _STAGES.get(estimate.status, ObjectPose.STAGE_REFINED) if stage is None else stage
     msg.reason = estimate.reason
+    msg.alternatives = [pose_to_message(T) for T in estimate.alternatives]
+    if estimate.free_axis is not None:
+        axis = msg.free_axis
+        axis.x, axis.y, axis.z = _floats(estimate.free_axis)
     return msg
 
 
@@ -156,6 +160,7 @@ def estimate_from_message(msg: ObjectPose) -> PoseEstimate:
 
     """
     T_cam_obj = pose_from_message(msg.pose.pose)
+    axis = np.array([msg.free_axis.x, msg.free_axis.y, msg.free_axis.z])
     status = Status.LOST
     if msg.status == ObjectPose.STATUS_OK:
         status = next(s for s, stage in _STAGES.items() if stage == msg.stage)
@@ -167,6 +172,8 @@ def estimate_from_message(msg: ObjectPose) -> PoseEstimate:
         covariance_from_message(msg.pose.covariance, T_cam_obj),
         msg.iterations,
         stamp_to_ns(msg.header.stamp),
+        tuple(pose_from_message(pose) for pose in msg.alternatives),
+        axis if axis.any() else None,
     )
 
 

@@ -7,8 +7,7 @@ Each step renders colour, alpha and depth once and takes the image Jacobian from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +29,12 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
+from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.residuals import fit_gain, normal_equations, without_shading
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
-
-Hessian: TypeAlias = 'NDArray[np.float64] | None'
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class PyramidLevel:
     color_sigma: float  # scale of a colour residual, of [0, 1]
 
 
+_BLOCKS = 8  # across a crop: residuals further apart than this are independent
 _NEUTRAL = np.array([1.0, 1, 1, 0, 0, 0])  # gains and offsets of the colours
 COARSE = (PyramidLevel(40, 6, 0.1, 0.2), PyramidLevel(64, 6, 0.03, 0.1))
 # The last one is as fine as the splats were fitted: at 144 px the pixel filter widens outlines
@@ -69,9 +68,9 @@ class LMRefiner:
     # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
     depth_noise_m: NonNegative = 0.001
     depth_noise_per_m2: NonNegative = 0.002
-    # Residuals are alike over this share of the crop, as highlights and blur are: so many pixels
-    # count as one observation. Chosen so that 95 % of errors lie in the 95 % ellipsoid.
-    correlation: Positive = 0.11
+    # The splat is wrong as well, and that the residuals of one image do not show: factor on the
+    # standard deviations, chosen so that 95 % of errors lie in the 95 % ellipsoid.
+    model_error: Positive = 1.0
     robust_cut: Positive = 4.0  # Tukey's limit in sigmas
     coarse: tuple[PyramidLevel, ...] = COARSE
     fine: tuple[PyramidLevel, ...] = FINE
@@ -81,6 +80,9 @@ class LMRefiner:
     # The first hypothesis is believed unless another fits better by this factor: a detector that
     # saw the surroundings knows more than its mask says.
     first_factor: Positive = 1.1
+    # Another pose that fits as well as this share of the best is reported, not chosen in silence.
+    as_good: Share = 0.95
+    undetermined_deg: Angle = 10.0  # standard deviation from which on a rotation is unknown
     # A lone hypothesis is joined by others, turned about the object's centre by so much.
     spread: Few = 1  # hypotheses, the given one included
     spread_deg: Angle = 30.0
@@ -88,6 +90,11 @@ class LMRefiner:
     track_rounds: Few = 4  # of the first fine level, until a tracked pose is at rest
     at_rest: Positive = 0.005  # shares of the diameter by which a pose at rest moves at most
     verification: Verification = Verification()
+    # Last, a copy of the splat takes on the light of the picture (GS2Pose), and the finest level
+    # is gone through again: 0.3 s.
+    adapt: bool = False
+    adaptation: Adaptation = Adaptation()
+    appearance: PhotometricLoss = PhotometricLoss()
 
     def refine(
         self,
@@ -112,9 +119,15 @@ class LMRefiner:
             T, iterations, _ = self._run(frame, reference, T, mask, self.coarse)
             return self.verification.check(frame, reference, T, mask), T, iterations
 
-        def finely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int, Hessian]:
-            T, iterations, hessian = self._run(frame, reference, T, mask, self.fine)
-            return self.verification.verdict(frame, reference, T, mask), T, iterations, hessian
+        def finely(
+            T: NDArray[np.float64],
+        ) -> tuple[PoseCheck, NDArray[np.float64], int, NormalEquations | None]:
+            T, iterations, end = self._run(frame, reference, T, mask, self.fine)
+            if self.adapt and end is not None:
+                adapted = self._adapted(frame, reference, T, mask)
+                T, more, end = self._run(frame, adapted, T, mask, self.fine[-1:])
+                iterations += self.adaptation.steps + more
+            return self.verification.verdict(frame, reference, T, mask), T, iterations, end
 
         def belief(index: int, check: PoseCheck) -> float:
             return check.fit * (self.first_factor if index == 0 else 1.0)
@@ -133,8 +146,51 @@ class LMRefiner:
         results = map_threads(finely, [candidates[i][1] for i in best])
         total = sum(c[2] for c in candidates) + sum(r[2] for r in results)
         beliefs = [belief(i, r[0]) for i, r in zip(best, results, strict=True)]
-        check, T, _, hessian = results[int(np.argmax(beliefs))]
-        return self._estimate(frame, T, check, hessian, total, Status.CONVERGED)
+        check, T, _, end = results[int(np.argmax(beliefs))]
+        estimate = self._estimate(frame, reference, T, check, end, total, Status.CONVERGED)
+        if not estimate.found:
+            return estimate
+        rivals = self._rivals(frame, reference, T, mask, check, [(r[0], r[1]) for r in results])
+        return replace(estimate, alternatives=rivals)
+
+    def _rivals(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None,
+        check: PoseCheck,
+        refined: Sequence[tuple[PoseCheck, NDArray[np.float64]]],
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Poses that fit about as well as the best: others refined, and its look-alikes."""
+
+        def checked(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64]]:
+            return self.verification.check(frame, reference, T, mask), T
+
+        turned = self.look_alikes.poses(reference, T_cam_obj) if self.turned else []
+        rivals = [T_cam_obj]
+        for other, T in (*refined, *map_threads(checked, turned)):
+            apart = min(_largest_shift(reference, T, r) for r in rivals)
+            if other.fit > self.as_good * check.fit and apart > 0.1 * reference.diameter_m:
+                rivals.append(T)
+        return tuple(rivals[1:])
+
+    def _adapted(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None,
+    ) -> ObjectReference:
+        """The object in the light of the frame; itself where the window is out of view."""
+        size = self.fine[-1].crop_size
+        window = ObjectWindow.around(frame, reference, T_cam_obj, mask, self.crop_padding, size)
+        if window is None:
+            return reference
+        gaussians = self.adaptation.adapted(
+            reference.gaussians, Target.of(window), T_cam_obj, Exposure.neutral(), self.appearance
+        )
+        return replace(reference, gaussians=gaussians)
 
     def turned_poses(
         self,
@@ -176,15 +232,15 @@ class LMRefiner:
         T, iterations, _ = self._run(frame, reference, T_cam_obj, None, self.coarse)
         for _ in range(self.track_rounds):
             before = T
-            T, used, hessian = self._run(frame, reference, T, None, self.fine[:1])
+            T, used, end = self._run(frame, reference, T, None, self.fine[:1])
             iterations += used
             shift = _largest_shift(reference, before, T)
-            if hessian is None or shift < self.at_rest * reference.diameter_m:
+            if end is None or shift < self.at_rest * reference.diameter_m:
                 break
         else:
             return PoseEstimate.lost(T, 'the pose does not come to rest', frame.stamp_ns)
         check = self.verification.verdict(frame, reference, T)
-        return self._estimate(frame, T, check, hessian, iterations, Status.TRACKED)
+        return self._estimate(frame, reference, T, check, end, iterations, Status.TRACKED)
 
     def _better_start(
         self,
@@ -226,23 +282,28 @@ class LMRefiner:
     def _estimate(
         self,
         frame: RGBDFrame,
+        reference: ObjectReference,
         T: NDArray[np.float64],
         check: PoseCheck,
-        hessian: NDArray[np.float64] | None,
+        end: NormalEquations | None,
         iterations: int,
         success: Status,
     ) -> PoseEstimate:
         if check.reason:
             return PoseEstimate.lost(T, check.reason, frame.stamp_ns, check.score)
-        if hessian is None:
+        if end is None:
             return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
+        covariance = self.model_error**2 * end.covariance()
+        variance, axes = np.linalg.eigh(covariance[3:, 3:])
+        free = np.sqrt(variance[-1]) > np.radians(self.undetermined_deg)
         return PoseEstimate(
             T_cam_obj=T,
             score=check.score,
             status=success,
-            covariance=np.asarray(np.linalg.pinv(hessian, hermitian=True), np.float64),
+            covariance=covariance,
             iterations=iterations,
             stamp_ns=frame.stamp_ns,
+            free_axis=T[:3, :3].T @ axes[:, -1] if free else None,
         )
 
     def _run(
@@ -253,9 +314,9 @@ class LMRefiner:
         mask: NDArray[np.bool_] | None,
         levels: Sequence[PyramidLevel],
         foreground: NDArray[np.bool_] | None = None,
-    ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
-        """Pose, renders used and the Hessian (left tangent, camera frame) after the levels."""
-        iterations, hessian = 0, None
+    ) -> tuple[NDArray[np.float64], int, NormalEquations | None]:
+        """Pose, renders used and the last linearisation, None if the object is out of view."""
+        iterations, end = 0, None
         for level in levels:
             gaussians = self._gaussians(reference, level)
             window = ObjectWindow.around(
@@ -263,9 +324,9 @@ class LMRefiner:
             )
             if window is None:
                 return T, iterations, None
-            T, used, hessian = self._level(gaussians, reference, window, T, level)
+            T, used, end = self._level(gaussians, reference, window, T, level)
             iterations += used
-        return T, iterations, hessian
+        return T, iterations, end
 
     def _level(
         self,
@@ -274,7 +335,7 @@ class LMRefiner:
         window: ObjectWindow,
         T: NDArray[np.float64],
         level: PyramidLevel,
-    ) -> tuple[NDArray[np.float64], int, NDArray[np.float64] | None]:
+    ) -> tuple[NDArray[np.float64], int, NormalEquations | None]:
         """Levenberg-Marquardt at one resolution."""
         sigma_depth = level.depth_sigma * reference.diameter_m
         damping = 1e-3
@@ -309,11 +370,7 @@ class LMRefiner:
                 damping *= 10
                 if damping > 1e3:
                     break
-        # To the left tangent of the camera frame: translation about the centre = shift @ that one.
-        shift = np.eye(6)
-        shift[:3, 3:] = -se3.hat(center)
-        independent = (self.correlation * level.crop_size) ** 2
-        return T, i, shift.T @ system.H @ shift / independent
+        return T, i, system
 
     def _system(
         self,
@@ -334,7 +391,7 @@ class LMRefiner:
             image, color = without_shading(image, color, window.depth, sigma, depth_cut)
         gain = fit_gain(image, color, window.depth, sigma_depth * self.robust_cut, gain)
         noise = self.depth_noise_m + self.depth_noise_per_m2 * center[2] ** 2
-        H, b = np.zeros((6, 6)), np.zeros(6)
+        H, gradients = np.zeros((6, 6)), np.zeros((_BLOCKS, _BLOCKS, 6))
         cost, support = normal_equations(
             image,
             color,
@@ -348,20 +405,40 @@ class LMRefiner:
             ),
             self.robust_cut,
             H,
-            b,
+            gradients,
         )
-        return NormalEquations(H, b, cost, support, gain)
+        return NormalEquations(center, H, gradients, cost, support, gain)
 
 
 @dataclass(frozen=True)
 class NormalEquations:
     """H xi = -b of one linearisation about the object's centre."""
 
+    center: NDArray[np.float64]  # [3] m, camera frame
     H: NDArray[np.float64]  # [6, 6]
-    b: NDArray[np.float64]  # [6]
+    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
     cost: float  # mean robust cost over the rendered pixels
     support: int  # pixels that constrain the pose
     gain: NDArray[np.float64]  # [6] colour gains and offsets, image = gain * rendering + offset
+
+    @property
+    def b(self) -> NDArray[np.float64]:
+        """The gradient [6] of the cost."""
+        return self.gradients.sum((0, 1))
+
+    def covariance(self) -> NDArray[np.float64]:
+        """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
+
+        H^-1 (sum of g g^T over the blocks) H^-1, the sandwich of Liang and Zeger (1986): residuals
+        of neighbouring pixels, as of a highlight, may be alike as they please, those of two blocks
+        are taken to be independent.
+        """
+        g = self.gradients.reshape(-1, 6)
+        inverse = np.linalg.pinv(self.H, hermitian=True)
+        to_camera = np.eye(6)  # from translation and rotation about the centre
+        to_camera[:3, 3:] = se3.hat(self.center)
+        root = to_camera @ inverse @ g.T
+        return root @ root.T
 
 
 def align_to_mask(

@@ -153,11 +153,13 @@ def _add(H, b, J, r, w):
 
 @numba.njit(**_kernel)
 def normal_equations(
-    image, color, depth, mask, K, center, gain, sigmas, cut, H, b
+    image, color, depth, mask, K, center, gain, sigmas, cut, H, gradients
 ):  # fmt: skip
-    """Fill H [6, 6] and b [6]; return (cost per pixel, number of pixels that constrain the pose).
+    """Fill H [6, 6]; return (cost per pixel, number of pixels that constrain the pose).
 
-    image [S, 5, S] as `composite` gives it; the tangent is (translation, rotation about `center`).
+    `gradients` [n, n, 6] takes the gradient of the cost, added up over each of n x n blocks of the
+    picture. image [S, 5, S] as `composite` gives it; the tangent is (translation, rotation about
+    `center`).
     """
     height, _, width = image.shape
     fx, fy, cx, cy = K
@@ -165,11 +167,13 @@ def normal_equations(
     J = np.zeros(6)
     du, dv, dz = np.zeros(6), np.zeros(6), np.zeros(6)
     cost, pixels, support = 0.0, 0, 0
+    blocks = len(gradients)
     for y in range(1, height - 1):
         for x in range(1, width - 1):
             alpha = image[y, 4, x]
             if alpha < 0.02:
                 continue
+            b = gradients[y * blocks // height, x * blocks // width]
             z = image[y, 3, x] / alpha
             X, Y = (x - cx) / fx * z, (y - cy) / fy * z
             rx, ry, rz = X - center[0], Y - center[1], z - center[2]

@@ -104,7 +104,10 @@ def test_an_unknown_covariance_is_large_not_zero() -> None:
 )
 def test_estimates_round_trip(status: Status, stage: int) -> None:
     T = se3.exp([0.1, 0.2, 0.9, 0.3, 0.2, 0.1])
-    estimate = PoseEstimate(T, np.float32(0.75), status, '', np.eye(6) * 1e-4, np.int64(7), 5)
+    other, axis = se3.exp([0.1, 0.2, 0.9, 3.0, 0.2, 0.1]), np.array([0.0, 0, 1])
+    estimate = PoseEstimate(
+        T, np.float32(0.75), status, '', np.eye(6) * 1e-4, np.int64(7), 5, (other,), axis
+    )
     msg = sent(estimate_to_message(header_at(5), 'mug', np.int64(2), estimate))
     assert (msg.object_id, msg.instance, msg.iterations) == ('mug', 2, 7)
     assert (msg.stage, msg.status) == (stage, ObjectPose.STATUS_OK)
@@ -113,6 +116,9 @@ def test_estimates_round_trip(status: Status, stage: int) -> None:
     assert back.covariance is not None
     np.testing.assert_allclose(back.covariance, np.eye(6) * 1e-4, atol=1e-12)
     assert (back.score, back.status, back.iterations, back.stamp_ns) == (0.75, status, 7, 5)
+    assert back.free_axis is not None
+    np.testing.assert_array_equal(back.free_axis, axis)
+    np.testing.assert_allclose(back.alternatives, [other], atol=1e-12)
 
 
 def test_lost_and_failed_keep_their_reason() -> None:
