@@ -68,9 +68,13 @@ class LMRefiner:
     # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
     depth_noise_m: NonNegative = 0.001
     depth_noise_per_m2: NonNegative = 0.002
-    # The splat is wrong as well, and that the residuals of one image do not show: factor on the
-    # standard deviations, chosen so that 95 % of errors lie in the 95 % ellipsoid.
-    model_error: Positive = 1.0
+    # The splat is wrong as well, which the residuals of one image hardly show. Factor on their
+    # standard deviations, what is added to that of the position (diameters), and a factor on both
+    # where there is no depth: such that 95 % of errors lie in the 95 % ellipsoid, on scenes of our
+    # own.
+    splat_error: Positive = 4.0
+    splat_offset: NonNegative = 0.002
+    splat_error_without_depth: Positive = 2.75
     robust_cut: Positive = 4.0  # Tukey's limit in sigmas
     coarse: tuple[PyramidLevel, ...] = COARSE
     fine: tuple[PyramidLevel, ...] = FINE
@@ -293,7 +297,10 @@ class LMRefiner:
             return PoseEstimate.lost(T, check.reason, frame.stamp_ns, check.score)
         if end is None:
             return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
-        covariance = self.model_error**2 * end.covariance()
+        covariance = self.splat_error**2 * end.covariance()
+        covariance[:3, :3] += np.eye(3) * (self.splat_offset * reference.diameter_m) ** 2
+        if frame.depth is None:
+            covariance *= self.splat_error_without_depth**2
         variance, axes = np.linalg.eigh(covariance[3:, 3:])
         free = np.sqrt(variance[-1]) > np.radians(self.undetermined_deg)
         return PoseEstimate(
