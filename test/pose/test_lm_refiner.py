@@ -378,7 +378,6 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     assert window is not None
     T, _, end = refiner._level(ref.gaussians, ref, window, T, level)
     assert end is not None
-    camera = window.camera
     sigma_depth = level.depth_sigma * ref.diameter_m
     gain = NEUTRAL
     for _ in range(4):  # the refiner's has settled
@@ -439,7 +438,7 @@ def plain_can() -> ObjectReference:
     wall = np.stack([radius * np.cos(angle), radius * np.sin(angle), z], -1).reshape(-1, 3)
     x, y = np.meshgrid(np.arange(-radius, radius, 0.002), np.arange(-radius, radius, 0.002))
     disc = np.stack([x, y, 0 * x], -1)[np.hypot(x, y) < radius]
-    points = np.concatenate([wall, disc, disc + [0, 0, height]])
+    points = np.concatenate([wall, disc, disc + np.array([0, 0, height])])
     colors = np.tile([0.6, 0.4, 0.3], (len(points), 1)) * np.where(
         points[:, 2:] > 0.999 * height, 1.3, 1.0
     )
