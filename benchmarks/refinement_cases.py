@@ -21,7 +21,7 @@ from gs_pose_ros.objects.bop_dataset import (
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views
-from gs_pose_ros.pose.lm_refiner import move_about
+from gs_pose_ros.pose.levenberg_marquardt import move_about
 
 Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
 

@@ -49,6 +49,7 @@ class BopImage:
     depth_unit_m: float  # metres of one step in the depth file
     instances: tuple[BopInstance, ...]
     stamp_ns: int | None = None  # of an image that was recorded, our addition to scene_camera.json
+    T_cam_world: NDArray[np.float64] | None = None  # [4, 4] m, where the set says it
 
     @property
     def name(self) -> str:
@@ -162,11 +163,20 @@ def _read_scene(folder: Path) -> list[BopImage]:
                     depth_unit_m=float(camera.get('depth_scale', 1.0)) / 1000,
                     instances=_instances(folder, int(key), truths.get(key, []), infos.get(key)),
                     stamp_ns=int(camera['stamp_ns']) if 'stamp_ns' in camera else None,
+                    T_cam_world=_camera_pose(camera),
                 )
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise GsPoseError(f'{folder}: image {key}: {error!r}') from error
     return images
+
+
+def _camera_pose(camera: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    if 'cam_R_w2c' not in camera or 'cam_t_w2c' not in camera:
+        return None
+    R = np.array(camera['cam_R_w2c'], np.float64).reshape(3, 3)
+    t = np.array(camera['cam_t_w2c'], np.float64).reshape(3) / 1000
+    return se3.from_rotation_translation(R, t)
 
 
 def read_bop_models(root: Path, object_ids: list[int] | None = None) -> dict[int, BopModel]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,30 @@ class FittingView:
     # [H, W] in [0, 1]: the part that lies inside the picture; None if all does. Color, mask and
     # depth are 0 elsewhere, which says nothing of the object.
     inside: Tensor | None = None
+    session: int = 0  # views of one session show the object in the same light
+
+
+@dataclass(frozen=True)
+class LitGaussians:
+    """Gaussians in the mean of the sessions' lights, and how each light changes their colours.
+
+    An object turned over between two series of pictures is shaded otherwise in each. One colour a
+    Gaussian blurs that, or hides it in the view dependence, which no third light confirms.
+    """
+
+    gaussians: Gaussians
+    light: Tensor  # [N, sessions, 3] on top of the constant term of the SH; 0 where never seen
+
+    @classmethod
+    def in_one_light(cls, gaussians: Gaussians, sessions: int) -> LitGaussians:
+        """The same in every session."""
+        return cls(gaussians, gaussians.means.new_zeros(len(gaussians), sessions, 3))
+
+    def in_session(self, session: int) -> Gaussians:
+        """As the views of that session show them."""
+        sh = self.gaussians.sh
+        lit = sh[:, :1] + self.light[:, session : session + 1]
+        return replace(self.gaussians, sh=torch.cat([lit, sh[:, 1:]], 1))
 
 
 @dataclass(frozen=True)
@@ -48,19 +72,19 @@ class GaussianFitting:
     lr_quats: NonNegative = 2e-3
     lr_log_scales: NonNegative = 8e-3
     lr_logit_opacities: NonNegative = 4e-2
-    lr_sh: NonNegative = 2.5e-3  # higher degrees take a tenth of it
+    lr_sh: NonNegative = 2.5e-3  # and of the light; higher degrees take a tenth of it
     ssim_weight: Share = 0.2  # lambda_dssim of 3DGS
     mask_weight: NonNegative = 0.5
     depth_weight: NonNegative = 1.0  # per diameter of depth error
 
     def fit(
         self,
-        initial: Gaussians,
+        initial: LitGaussians,
         views: Sequence[FittingView],
         diameter_m: float,
         on_step: Callable[[int, float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> Gaussians:
+    ) -> LitGaussians:
         """Optimise `initial` against the views; `on_step(iteration, loss)` after each step.
 
         Stops early, returning what there is, when `cancelled()` is true.
@@ -75,19 +99,20 @@ class GaussianFitting:
                 order = torch.randperm(len(views), generator=generator).tolist()
             state.decay(i / self.iterations)
             view = views[order.pop()]
-            loss = self._loss(state.gaussians(), view, diameter_m)
+            loss = self._loss(state.lit().in_session(view.session), view, diameter_m)
             loss.backward()
-            state.accumulate(view.camera, view.T_cam_obj)
+            state.accumulate(view)
             state.step()
-            if (
-                i % self.densify_every == self.densify_every - 1
-                and self.densify_from <= i < self.densify_until
-            ):
-                state.densify(self, diameter_m, generator)
+            if i % self.densify_every == self.densify_every - 1:
+                state.balance_light()
+                if self.densify_from <= i < self.densify_until:
+                    state.densify(self, diameter_m, generator)
             if on_step is not None:
                 on_step(i, loss.item())
+        state.balance_light()
         state.prune(self.prune_opacity, diameter_m)
-        return state.gaussians().detached()
+        lit = state.lit()
+        return LitGaussians(lit.gaussians.detached(), lit.light.detach())
 
     def _loss(self, gaussians: Gaussians, view: FittingView, diameter_m: float) -> Tensor:
         color, alpha, depth = render(gaussians, view.camera, view.T_cam_obj)
@@ -107,7 +132,9 @@ class GaussianFitting:
 class _Optimizer:
     """Adam over Gaussians whose number changes."""
 
-    def __init__(self, initial: Gaussians, settings: GaussianFitting, diameter_m: float) -> None:
+    def __init__(
+        self, initial: LitGaussians, settings: GaussianFitting, diameter_m: float
+    ) -> None:
         self._rates = {
             'means': settings.lr_means * diameter_m,
             'quats': settings.lr_quats,
@@ -115,10 +142,15 @@ class _Optimizer:
             'logit_opacities': settings.lr_logit_opacities,
             'sh_dc': settings.lr_sh,
             'sh_rest': settings.lr_sh / 10,
+            # In one light there is nothing to tell apart.
+            'light': settings.lr_sh if initial.light.shape[1] > 1 else 0.0,
         }
-        values = {f.name: getattr(initial, f.name).clone() for f in fields(initial)}
+        g = initial.gaussians
+        values = {f.name: getattr(g, f.name).clone() for f in fields(g)}
         sh = values.pop('sh')
         values['sh_dc'], values['sh_rest'] = sh[:, :1].clone(), sh[:, 1:].clone()
+        values['light'] = initial.light.clone()
+        self._seen_in = torch.zeros(values['light'].shape[:2], dtype=torch.bool)  # by session
         self._start(values)
 
     def _start(self, values: dict[str, Tensor], moments: dict[str, tuple] | None = None) -> None:
@@ -132,35 +164,51 @@ class _Optimizer:
         n = len(self._values['means'])
         self._gradient, self._seen = torch.zeros(n), torch.zeros(n)
 
-    def gaussians(self) -> Gaussians:
+    def lit(self) -> LitGaussians:
         v = self._values
-        return Gaussians(
+        gaussians = Gaussians(
             v['means'],
             v['quats'],
             v['log_scales'],
             v['logit_opacities'],
             torch.cat([v['sh_dc'], v['sh_rest']], 1),
         )
+        return LitGaussians(gaussians, v['light'])
 
     def decay(self, progress: float) -> None:
         for group in self._adam.param_groups:
             if group['name'] == 'means':
                 group['lr'] = self._rates['means'] * 0.01**progress
 
-    def accumulate(self, camera: Camera, T_cam_obj: Tensor) -> None:
+    def accumulate(self, view: FittingView) -> None:
         """Positional gradients, brought to the size that image-plane gradients have."""
-        means = self._values['means']
+        means, T = self._values['means'], view.T_cam_obj.float()
         assert means.grad is not None
-        z = means.detach() @ T_cam_obj[2, :3].float() + T_cam_obj[2, 3].float()
-        norm = means.grad.norm(dim=1) * z / camera.fx
+        z = means.detach() @ T[2, :3] + T[2, 3]
+        norm = means.grad.norm(dim=1) * z / view.camera.fx
         self._gradient += norm
         self._seen += norm > 0
+        self._seen_in[:, view.session] |= norm > 0
+
+    @torch.no_grad()
+    def balance_light(self) -> None:
+        """Make the light average to nothing over the sessions that have seen a Gaussian.
+
+        Its colour then is that in their mean light; in a session that has not seen it, too.
+        """
+        seen = self._seen_in[..., None]
+        light, base = self._values['light'], self._values['sh_dc']
+        mean = (light * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+        base += mean
+        light -= mean
+        light *= seen
 
     def step(self) -> None:
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
 
-    def _select(self, keep: Tensor, added: dict[str, Tensor]) -> None:
+    def _select(self, keep: Tensor, added: dict[str, Tensor], parents: Tensor) -> None:
+        self._seen_in = torch.cat([self._seen_in[keep], self._seen_in[parents]])
         moments = {}
         for k, v in self._values.items():
             state = self._adam.state[v]
@@ -180,7 +228,8 @@ class _Optimizer:
         keep = (v['logit_opacities'].sigmoid() > min_opacity) & (
             v['log_scales'].exp().amax(1) < 0.3 * diameter_m
         )
-        self._select(keep, {k: x.detach()[:0] for k, x in v.items()})
+        none = torch.zeros(0, dtype=torch.int64)
+        self._select(keep, {k: x.detach()[:0] for k, x in v.items()}, none)
 
     def densify(
         self, settings: GaussianFitting, diameter_m: float, generator: torch.Generator
@@ -205,7 +254,7 @@ class _Optimizer:
         added['log_scales'] -= shrink
         with torch.no_grad():
             self._values['log_scales'][chosen] -= shrink
-        self._select(alive, added)
+        self._select(alive, added, chosen)
 
 
 def _rotations(quats: Tensor) -> Tensor:
@@ -215,11 +264,12 @@ def _rotations(quats: Tensor) -> Tensor:
     return torch.eye(3) + 2 * w * hat + 2 * hat @ hat
 
 
-def heldout_psnr(gaussians: Gaussians, views: Sequence[FittingView]) -> list[float]:
-    """PSNR in dB inside the mask, one for each view."""
+def heldout_psnr(lit: LitGaussians, views: Sequence[FittingView]) -> list[float]:
+    """PSNR in dB inside the mask, one for each view, in the light of the view's session."""
     values = []
     for view in views:
         with torch.no_grad():
+            gaussians = lit.in_session(view.session)
             color = render(gaussians, view.camera, view.T_cam_obj).color.clamp(0, 1)
         mask: NDArray[np.bool_] = view.mask.numpy() > 0.5
         values.append(psnr(color.numpy(), view.color.numpy(), mask))

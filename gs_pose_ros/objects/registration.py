@@ -20,7 +20,12 @@ from gs_pose_ros.frame import RGBDFrame, warp_window, window_coverage
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
-from gs_pose_ros.objects.gaussian_fitting import FittingView, GaussianFitting, heldout_psnr
+from gs_pose_ros.objects.gaussian_fitting import (
+    FittingView,
+    GaussianFitting,
+    LitGaussians,
+    heldout_psnr,
+)
 from gs_pose_ros.objects.sources import RegistrationView
 
 
@@ -94,26 +99,33 @@ def register(
             fraction = 0.02 + 0.97 * (i + offset) / total
             report(RegistrationProgress('fitting', fraction, f'loss {loss:.4f}'))
 
-    initial = Gaussians.from_points(points, colors, 0.7 * spacing)
-    gaussians = settings.fitting.fit(initial, training, diameter, on_step, cancelled)
+    sessions = 1 + max(crop.session for crop in crops)
+    initial = LitGaussians.in_one_light(
+        Gaussians.from_points(points, colors, 0.7 * spacing), sessions
+    )
+    lit = settings.fitting.fit(initial, training, diameter, on_step, cancelled)
     _stop_if(cancelled, object_id)
-    if len(gaussians) < 10:
-        raise GsPoseError(f'{object_id}: the fit kept {len(gaussians)} Gaussians; check the poses')
-    psnr = heldout_psnr(gaussians, [crops[i] for i in held])
-    psnr_mean = float(np.mean(psnr)) if psnr else float('nan')
+    if len(lit.gaussians) < 10:
+        raise GsPoseError(
+            f'{object_id}: the fit kept {len(lit.gaussians)} Gaussians; check the poses'
+        )
+    unseen = [crops[i] for i in held]
+    mean_light = LitGaussians.in_one_light(lit.gaussians, sessions)
+    psnr, psnr_mean_light = (_mean(heldout_psnr(g, unseen)) for g in (lit, mean_light))
     if settings.final_iterations:
         final = _final_stage(settings)
-        gaussians = final.fit(
-            gaussians,
+        lit = final.fit(
+            lit,
             crops,
             diameter,
             lambda i, loss: on_step(i, loss, settings.fitting.iterations),
             cancelled,
         )
     _stop_if(cancelled, object_id)
+    gaussians = lit.gaussians
     solid = gaussians.means[gaussians.opacities > 0.3].double().numpy()
     solid = _without_outliers(solid, spacing) if len(solid) > 50 else points
-    report(RegistrationProgress('final', 1.0, f'held-out PSNR {psnr_mean:.1f} dB'))
+    report(RegistrationProgress('final', 1.0, f'held-out PSNR {psnr:.1f} dB'))
     return ObjectReference(
         object_id=object_id,
         gaussians=gaussians,
@@ -130,11 +142,17 @@ def register(
         facts={
             'views': len(kept),
             'views_heldout': len(held),
-            'psnr_heldout_db': psnr_mean,
+            'sessions': sessions,
+            'psnr_heldout_db': psnr,
+            'psnr_heldout_mean_light_db': psnr_mean_light,
             'registration_s': time.monotonic() - started,
             'with_depth': int(settings.use_depth and any(v.depth is not None for v in kept)),
         },
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float('nan')
 
 
 def _stop_if(cancelled: Callable[[], bool] | None, object_id: str) -> None:
@@ -168,6 +186,7 @@ class _View:
     frame: RGBDFrame
     mask: NDArray[np.bool_]
     T_cam_obj: NDArray[np.float64]
+    session: int
 
     @property
     def depth(self) -> NDArray[np.float32] | None:
@@ -189,7 +208,8 @@ def _usable(view: RegistrationView, settings: RegistrationSettings) -> _View | N
         None if frame.depth is None else frame.depth * mask,
         frame.camera,
     )
-    return _View(frame, view.mask.astype(bool), np.asarray(view.T_cam_obj, np.float64))
+    T_cam_obj = np.asarray(view.T_cam_obj, np.float64)
+    return _View(frame, view.mask.astype(bool), T_cam_obj, view.session)
 
 
 def _surface(
@@ -378,4 +398,5 @@ def _crop(
         camera=window,
         T_cam_obj=torch.from_numpy(view.T_cam_obj),
         inside=None if inside.min() > 0.999 else torch.from_numpy(inside),
+        session=view.session,
     )

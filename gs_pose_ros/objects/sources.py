@@ -17,7 +17,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard, estimate_board_pose
-from gs_pose_ros.objects.bop_dataset import read_bop_split
+from gs_pose_ros.objects.bop_dataset import BopImage, BopInstance, read_bop_split
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class RegistrationView:
     mask: NDArray[np.bool_] | None  # [H, W] visible pixels of the object
     camera: Camera
     T_cam_obj: NDArray[np.float64]  # [4, 4] m
+    # Views of one session show the object in the same light: it lies as it lay, only the camera
+    # moves. From 0.
+    session: int = 0
 
 
 def read_bop_views(
@@ -57,7 +60,7 @@ def read_bop_views(
     ]
     if not seen:
         raise GsPoseError(f'{split_dir}: no image shows object {object_id}')
-    views = []
+    views, placements = [], []
     for image, instance in thinned(seen, max_views):
         frame_depth = image.read_depth() if with_depth else None
         color = image.read_color()
@@ -68,9 +71,27 @@ def read_bop_views(
                 mask=instance.visible_mask() if with_masks else None,
                 camera=Camera.from_matrix(image.intrinsics, color.shape[1], color.shape[0]),
                 T_cam_obj=instance.T_cam_obj,
+                session=_session(image, instance, placements),
             )
         )
     return views
+
+
+def _session(image: BopImage, instance: BopInstance, placements: list[NDArray[np.float64]]) -> int:
+    """The number of the object's placement [4, 4] in the world, which is added if it is new.
+
+    0 where the set does not say where the camera was.
+    """
+    if image.T_cam_world is None:
+        return 0
+    T_world_obj = se3.inverse(image.T_cam_world) @ instance.T_cam_obj
+    for number, known in enumerate(placements):
+        turned = se3.rotation_angle(T_world_obj[:3, :3], known[:3, :3])
+        shift = np.linalg.norm(T_world_obj[:3, 3] - known[:3, 3])
+        if turned < np.radians(5) and shift < 0.01:
+            return number
+    placements.append(T_world_obj)
+    return len(placements) - 1
 
 
 def read_transforms_json(

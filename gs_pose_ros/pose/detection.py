@@ -85,11 +85,12 @@ class TemplateDetector:
         """Look at all proposals, refine the promising ones, the best further; keep what fits."""
         levels, descend = self.refiner.coarse, self.refiner.descend
 
-        def looked_at(T: NDArray[np.float64]) -> _Found:
-            return _Found(reference, T, self.first_check.check(frame, reference, T))
+        def looked_at(poses: Sequence[NDArray[np.float64]]) -> list[_Found]:
+            checks = self.first_check.check_all(frame, reference, poses)
+            return [_Found(reference, T, c) for T, c in zip(poses, checks, strict=True)]
 
-        def roughly(T: NDArray[np.float64]) -> _Found:
-            return looked_at(descend(frame, reference, T, levels[:1], None, foreground))
+        def roughly(T: NDArray[np.float64]) -> NDArray[np.float64]:
+            return descend(frame, reference, T, levels[:1], None, foreground)
 
         def refined(T: NDArray[np.float64]) -> _Found:
             T = descend(frame, reference, T, levels[1:], None, foreground)
@@ -99,9 +100,9 @@ class TemplateDetector:
             return _Found(reference, T, check)
 
         promising = list(poses[: self.most_similar])
-        seen = map_threads(looked_at, poses[self.most_similar :])
+        seen = looked_at(poses[self.most_similar :])
         promising += [f.T_cam_obj for f in _best_first(seen)[: self.best_looking]]
-        rough = self._distinct(map_threads(roughly, promising))[: self.refined]
+        rough = self._distinct(looked_at(map_threads(roughly, promising)))[: self.refined]
         found = map_threads(refined, [f.T_cam_obj for f in rough])
         # What looks much the same after a turn is told apart by rendering both.
         turned = [

@@ -30,11 +30,11 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.residuals import fit_gain, normal_equations, without_shading
+from gs_pose_ros.pose.levenberg_marquardt import Problem, descend
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import rasterize
+from gs_pose_ros.rendering.numba_rasterizer import Splats, rasterize, view_of, work_for
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,10 @@ class LMRefiner:
         refined: Sequence[tuple[PoseCheck, NDArray[np.float64]]],
     ) -> tuple[NDArray[np.float64], ...]:
         """Poses that fit about as well as the best: others refined, and its look-alikes."""
-
-        def checked(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64]]:
-            return self.verification.check(frame, reference, T, mask), T
-
         turned = self.look_alikes.poses(reference, T_cam_obj) if self.turned else []
+        checks = self.verification.check_all(frame, reference, turned, mask)
         rivals = [T_cam_obj]
-        for other, T in (*refined, *map_threads(checked, turned)):
+        for other, T in (*refined, *zip(checks, turned, strict=True)):
             apart = min(_largest_shift(reference, T, r) for r in rivals)
             if other.fit > self.as_good * check.fit and apart > 0.1 * reference.diameter_m:
                 rivals.append(T)
@@ -208,14 +205,11 @@ class LMRefiner:
 
         They are in other valleys of the cost: an object turned over, or a cup about its axis.
         """
-
-        def fit(T: NDArray[np.float64]) -> float:
-            return self.verification.check(frame, reference, T, mask, foreground).fit
-
         if self.turned == 0:
             return []
         poses = self.look_alikes.poses(reference, T_cam_obj)
-        fits = map_threads(fit, poses)
+        checks = self.verification.check_all(frame, reference, poses, mask, foreground)
+        fits = [check.fit for check in checks]
         return [poses[i] for i in np.argsort(fits)[::-1][: self.turned] if fits[i] > 0]
 
     def track(
@@ -260,12 +254,13 @@ class LMRefiner:
         if window is None:
             return poses[0]
         gaussians = self._gaussians(reference, level)
-        sigma, gain = level.depth_sigma * reference.diameter_m, _NEUTRAL
-        systems = [
-            self._system(gaussians, window, T, reference.center_in(T), sigma, level, gain)
-            for T in poses
-        ]
-        return poses[int(np.argmin([s.cost if s.support else np.inf for s in systems]))]
+        costs = []
+        for T in poses:
+            # No step: the cost there.
+            once = replace(level, iterations=0)
+            _, _, end = self._level(gaussians, reference, window, T, once)
+            costs.append(np.inf if end is None else end.cost)
+        return poses[int(np.argmin(costs))]
 
     def _gaussians(self, reference: ObjectReference, level: PyramidLevel) -> Gaussians:
         extent = self.crop_padding * reference.diameter_m
@@ -344,77 +339,54 @@ class LMRefiner:
         level: PyramidLevel,
     ) -> tuple[NDArray[np.float64], int, NormalEquations | None]:
         """Levenberg-Marquardt at one resolution."""
-        sigma_depth = level.depth_sigma * reference.diameter_m
-        damping = 1e-3
-        i, center = 0, reference.center_in(T)
-        system = self._system(gaussians, window, T, center, sigma_depth, level, _NEUTRAL)
-        for i in range(1, level.iterations + 1):
-            if system.support == 0:
-                return T, i, None
-            H = system.H + damping * np.diag(np.diag(system.H)) + 1e-9 * np.eye(6)
-            xi = -np.linalg.solve(H, system.b)
-            # Outside this the linearisation says nothing: a quarter diameter, half a radian.
-            limit = max(
-                np.linalg.norm(xi[:3]) / (0.25 * reference.diameter_m),
-                np.linalg.norm(xi[3:]) / 0.5,
-                1.0,
+        problem = self._problem(gaussians, reference, window, level)
+        T, gain = T.copy(), _NEUTRAL.copy()
+        H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
+        used = 0
+        while True:
+            steps, cost, support, needed = descend(
+                problem, T, gain, level.iterations, self.convergence, H, gradients
             )
-            xi /= limit
-            candidate_T = move_about(T, center, xi)
-            moved_center = reference.center_in(candidate_T)
-            candidate = self._system(
-                gaussians, window, candidate_T, moved_center, sigma_depth, level, system.gain
-            )
-            if candidate.cost < system.cost:
-                T, system, center = candidate_T, candidate, moved_center
-                damping = max(damping * 0.2, 1e-6)
-                step = max(
-                    np.linalg.norm(xi[:3]), np.linalg.norm(xi[3:]) * reference.diameter_m / 2
-                )
-                if step < self.convergence * reference.diameter_m:
-                    break
-            else:
-                damping *= 10
-                if damping > 1e3:
-                    break
-        return T, i, system
+            used += steps
+            if needed <= problem.work.pairs.shape[1]:
+                break
+            splats = Splats.of(gaussians)
+            problem = problem._replace(work=work_for(splats, window.camera, needed))
+        if support == 0:
+            return T, used, None
+        return T, used, NormalEquations(reference.center_in(T), H, gradients, cost, support)
 
-    def _system(
+    def _problem(
         self,
         gaussians: Gaussians,
+        reference: ObjectReference,
         window: ObjectWindow,
-        T: NDArray[np.float64],
-        center: NDArray[np.float64],
-        sigma_depth: float,
         level: PyramidLevel,
-        gain: NDArray[np.float64],
-    ) -> NormalEquations:
-        """Render at T and accumulate the normal equations of all residuals about `center` [3]."""
-        camera = window.camera
-        image = rasterize(gaussians, camera, T)
-        color = window.color
-        if self.detail > 0 and level.crop_size >= self.detail_from:
-            sigma, depth_cut = self.detail * camera.width, sigma_depth * self.robust_cut
-            image, color = without_shading(image, color, window.depth, sigma, depth_cut)
-        gain = fit_gain(image, color, window.depth, sigma_depth * self.robust_cut, gain)
-        noise = self.depth_noise_m + self.depth_noise_per_m2 * center[2] ** 2
-        H, gradients = np.zeros((6, 6)), np.zeros((_BLOCKS, _BLOCKS, 6))
-        cost, support = normal_equations(
-            image,
-            color,
-            window.depth,
-            window.mask,
-            np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
-            center,
-            gain,
-            np.array(
-                [level.color_sigma, float(np.hypot(sigma_depth, noise)), self.silhouette_sigma]
-            ),
-            self.robust_cut,
-            H,
-            gradients,
+    ) -> Problem:
+        camera, splats = window.camera, Splats.of(gaussians)
+        with_detail = level.crop_size >= self.detail_from
+        return Problem(
+            prepared=splats.prepared,
+            sh=splats.sh,
+            starts=np.array([0, len(splats)]),
+            placed=view_of(camera, np.eye(4))[None],
+            color=window.color,
+            depth=window.depth,
+            mask=window.mask,
+            K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            center=reference.center,
+            diameter_m=reference.diameter_m,
+            sigma_color=level.color_sigma,
+            sigma_depth=level.depth_sigma * reference.diameter_m,
+            sigma_silhouette=self.silhouette_sigma,
+            noise_m=self.depth_noise_m,
+            noise_per_m2=self.depth_noise_per_m2,
+            cut=self.robust_cut,
+            shading_px=self.detail * camera.width if with_detail else 0.0,
+            work=work_for(splats, camera),
+            image=np.empty((camera.height, 5, camera.width), np.float32),
+            seen=np.empty_like(window.color),
         )
-        return NormalEquations(center, H, gradients, cost, support, gain)
 
 
 @dataclass(frozen=True)
@@ -426,12 +398,6 @@ class NormalEquations:
     gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
     cost: float  # mean robust cost over the rendered pixels
     support: int  # pixels that constrain the pose
-    gain: NDArray[np.float64]  # [6] colour gains and offsets, image = gain * rendering + offset
-
-    @property
-    def b(self) -> NDArray[np.float64]:
-        """The gradient [6] of the cost."""
-        return self.gradients.sum((0, 1))
 
     def covariance(self) -> NDArray[np.float64]:
         """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
@@ -507,14 +473,3 @@ def _largest_shift(
     center_a, center_b = reference.center_in(T_a), reference.center_in(T_b)
     turned = float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])) * reference.diameter_m / 2
     return max(float(np.linalg.norm(center_a - center_b)), turned)
-
-
-def move_about(
-    T: NDArray[np.float64], center: NDArray[np.float64], xi: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Turn T by the rotation of xi about `center` [3] (camera frame), shift by its translation."""
-    R = se3.exp(np.concatenate([np.zeros(3), xi[3:]]))[:3, :3]
-    out = np.eye(4)
-    out[:3, :3] = R @ T[:3, :3]
-    out[:3, 3] = R @ (T[:3, 3] - center) + center + xi[:3]
-    return out

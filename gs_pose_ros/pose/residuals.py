@@ -7,33 +7,20 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
 
 
-def without_shading(
-    image: NDArray[np.float32],
-    color: NDArray[np.float32],
-    depth: NDArray[np.float32],
-    sigma: float,
-    depth_cut: float,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rendering [S, 5, S] and observed colour [S, S, 3] less their means over `sigma` pixels.
+@numba.njit(**_kernel)
+def remove_shading(image, color, depth, sigma_px, depth_cut):
+    """Take the means over `sigma_px` pixels off rendering [S, 5, S] and image [S, S, 3], in place.
 
     The means are taken over the pixels that show the object in both, so that neither background
     nor what stands in front (by more than `depth_cut`, m) leaks in. They vary slowly: sums over
     blocks of a third of sigma are blurred and interpolated.
     """
-    block = max(1, round(sigma / 3))
-    out, seen = image.copy(), color.copy()
-    _remove_means(out, seen, depth, block, sigma / block, depth_cut)
-    return out, seen
-
-
-@numba.njit(**_kernel)
-def _remove_means(image, color, depth, block, sigma, depth_cut):
-    """`without_shading` in place; `sigma` in blocks."""
+    block = max(1, round(sigma_px / 3))
+    sigma = sigma_px / block
     height, _, width = image.shape
     rows, columns = (height - 1) // block + 1, (width - 1) // block + 1
     # Weight, rendered colour, observed colour.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,11 +11,22 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Count, CropSize, Extent, NonNegative, Positive, Share
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.parallel import map_threads
+from gs_pose_ros.pose.agreement import (
+    BEHIND,
+    UNKNOWN,
+    color_agreement,
+    label_pixels,
+    outline_agreement,
+    seamless_share,
+    structure_agreement,
+)
 from gs_pose_ros.pose.feature_matching import FrameFeatures, agreeing_keypoints
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import rasterize
+from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch
 
 # Keypoints that agree with a wrong pose by chance, and with a right one for certain: on scenes of
 # our own, in two of three with a made-up camera, of 1714 wrong poses none had more than 3.
@@ -102,68 +114,128 @@ class Verification:
         the foreground [H, W] is near enough to be the object. With the frame's keypoints, those
         count as well.
         """
-        window = ObjectWindow.around(
-            frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size, foreground
-        )
+        window = self._window(frame, reference, T_cam_obj, mask, foreground)
         if window is None:
             return self._rejected('the object is not in view')
-        extent = self.crop_padding * reference.diameter_m
-        gaussians = for_resolution(reference.gaussians, extent, self.crop_size)
-        image = rasterize(gaussians, window.camera, T_cam_obj)
-        alpha = image[:, 4]
-        solid = alpha > 0.5
-        inside = solid & ~np.isnan(window.color[..., 0])
-        if np.count_nonzero(inside) < self.min_pixels:
-            return self._rejected('the object is not in view')
-        z = image[:, 3] / np.maximum(alpha, 1e-6)
-        tolerance = (
-            self.depth_tolerance * reference.diameter_m
-            + self.depth_noise_per_m2 * float(np.median(z[inside])) ** 2
+        image = rasterize(self._gaussians(reference), window.camera, T_cam_obj)
+        keypoints = agreeing_keypoints(features, reference, T_cam_obj) if features else 0
+        return self._compared(window, image, reference, T_cam_obj, keypoints)
+
+    def check_all(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        poses: Sequence[NDArray[np.float64]],
+        mask: NDArray[np.bool_] | None = None,
+        foreground: NDArray[np.bool_] | None = None,
+    ) -> list[PoseCheck]:
+        """`check` of many poses, rendered in one call and compared on all cores.
+
+        Not to be called from a thread of `map_threads`.
+        """
+        windows = map_threads(lambda T: self._window(frame, reference, T, mask, foreground), poses)
+        out = [self._rejected('the object is not in view')] * len(windows)
+        seen = [(i, window) for i, window in enumerate(windows) if window is not None]
+        if not seen:
+            return out
+        images = rasterize_batch(
+            self._gaussians(reference),
+            [window.camera for _, window in seen],
+            [poses[i] for i, _ in seen],
         )
-        known = inside & (window.depth > 0)
-        error = window.depth - z
-        hidden = known & (error < -tolerance)
-        behind = known & (error > tolerance)
-        agree = known & ~hidden & ~behind
-        shown = inside & ~hidden
-        visible = np.count_nonzero(shown) / np.count_nonzero(solid)
-        unhidden = np.count_nonzero(shown) / np.count_nonzero(inside)
-        if unhidden < self.min_visible or visible < self.min_visible / 2:
+
+        def compared(k: int) -> PoseCheck:
+            i, window = seen[k]
+            return self._compared(window, images[k], reference, poses[i], 0)
+
+        checks = map_threads(compared, range(len(seen)))
+        for (i, _), check in zip(seen, checks, strict=True):
+            out[i] = check
+        return out
+
+    def _window(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None,
+        foreground: NDArray[np.bool_] | None,
+    ) -> ObjectWindow | None:
+        return ObjectWindow.around(
+            frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size, foreground
+        )
+
+    def _gaussians(self, reference: ObjectReference) -> Gaussians:
+        extent = self.crop_padding * reference.diameter_m
+        return for_resolution(reference.gaussians, extent, self.crop_size)
+
+    def _compared(
+        self,
+        window: ObjectWindow,
+        image: NDArray[np.float32],
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        keypoints: int,
+    ) -> PoseCheck:
+        """The check of a rendering [S, 5, S]."""
+        labels = np.empty(window.camera.shape, np.uint8)
+        counts, tolerance = label_pixels(
+            image,
+            window.color,
+            window.depth,
+            self.depth_tolerance * reference.diameter_m,
+            self.depth_noise_per_m2,
+            labels,
+        )
+        agree, unknown, hidden, behind, beyond, _ = counts.tolist()
+        inside = agree + unknown + hidden + behind
+        if inside < self.min_pixels:
+            return self._rejected('the object is not in view')
+        visible = (inside - hidden) / (inside + beyond)
+        if 1 - hidden / inside < self.min_visible or visible < self.min_visible / 2:
             return self._rejected(f'only {visible:.0%} of the object would be visible', visible)
-        depth = np.count_nonzero(agree) / max(np.count_nonzero(agree | behind), 1)
-        if not known.any():
-            depth = 1.0
-        compared = shown & ~behind
-        if np.count_nonzero(compared) < self.min_pixels:
+        if agree + unknown < self.min_pixels:
             return self._rejected('the depth lies behind the object everywhere', visible)
-        rendered = image[:, :3].transpose(0, 2, 1) / np.maximum(alpha, np.float32(1e-6))[..., None]
-        color, gain = self._colors(rendered[compared].astype(np.float32), window.color[compared])
-        lit = np.asarray(rendered * gain, np.float32)
-        structure, pattern = self._structure(lit, window.color, compared)
+        with_depth = agree + hidden + behind > 0
+        color, gain = color_agreement(image, window.color, labels, self.color_sigma)
+        # Noise and half pixels out as well.
+        structure, pattern = structure_agreement(
+            image, window.color, labels, gain, 0.01 * self.crop_size, self.detail * self.crop_size
+        )
+        seen = np.nan_to_num(window.color)
         # Where no depth can contradict, an edge must also run as the outline does.
-        edges = _edges(window.color) if known.any() else _edges_along(alpha, window.color)
-        outline = self._outline(solid, hidden, window, edges)
-        seamless = self._seamless(alpha, solid, hidden, window, tolerance)
+        edges = _edges(seen) if with_depth else _edges_along(image[:, 4], seen)
+        seamless = 0.0
+        if window.depth.any():
+            seamless = seamless_share(
+                cv2.GaussianBlur(image[:, 4], (0, 0), 1.5),
+                cv2.GaussianBlur(seen, (0, 0), 0.8),
+                window.depth,
+                labels,
+                tolerance,
+                max(2.0, 0.03 * self.crop_size),
+                self.seam_contrast,
+            )
         silhouette = 1.0
-        if mask is not None or foreground is not None:
-            labelled = window.mask > 0.5
-            if mask is None:
-                center = reference.center_in(T_cam_obj)
-                points = window.camera.point_map(window.depth)
-                distance = np.linalg.norm(points - center.astype(np.float32), axis=-1)
-                labelled = (window.mask < -1.5) & (distance < 0.55 * reference.diameter_m)
+        labelled = window.mask > 0.5
+        if (window.mask == -2).any():  # of the foreground, what is near enough to be the object
+            center = reference.center_in(T_cam_obj).astype(np.float32)
+            distance = np.linalg.norm(window.camera.point_map(window.depth) - center, axis=-1)
+            labelled = (window.mask < -1.5) & (distance < 0.55 * reference.diameter_m)
+        if (window.mask != -1).any():
+            shown = (labels <= UNKNOWN) | (labels == BEHIND)
             union = np.count_nonzero((labelled | shown) & (window.mask != -1))
             silhouette = np.count_nonzero(labelled & shown) / max(union, 1)
         check = PoseCheck(
             score=0.0,  # judged below
             reason='',
             visible=visible,
-            depth=depth,
+            depth=agree / max(agree + behind, 1) if with_depth else 1.0,
             color=color,
             structure=structure,
             pattern=pattern,
-            keypoints=agreeing_keypoints(features, reference, T_cam_obj) if features else 0,
-            outline=outline,
+            keypoints=keypoints,
+            outline=outline_agreement(labels, edges),
             seamless=seamless,
             silhouette=silhouette,
         )
@@ -221,125 +293,21 @@ class Verification:
             silhouette=0.0,
         )
 
-    def _colors(
-        self, rendered: NDArray[np.float32], observed: NDArray[np.float32]
-    ) -> tuple[float, NDArray[np.float32]]:
-        """Agreement of colour over pixels [P, 3], and the gain [3] of the light.
 
-        Light may change brightness freely (0.4 to 2.5) and its colour by a quarter, not more: a
-        free gain a channel would turn any plain object into any other.
-        """
-        weight = np.ones(len(rendered))
-        gain, squared = np.ones(3), np.zeros(len(rendered))
-        for _ in range(3):
-            w = weight[:, None]
-            common = np.sum(w * rendered * observed) / max(np.sum(w * rendered**2), 1e-9)
-            common = np.clip(common, 0.4, 2.5)
-            channel = np.sum(w * rendered * observed, 0) / np.maximum(
-                np.sum(w * rendered**2, 0), 1e-9
-            )
-            gain = np.clip(channel, 0.8 * common, 1.25 * common)
-            squared = np.sum((rendered * gain - observed) ** 2, 1) / 3
-            weight = 1 / (1 + squared / self.color_sigma**2)
-        color = float(np.mean(np.exp(-0.5 * squared / self.color_sigma**2)))
-        return color, gain.astype(np.float32)
-
-    def _structure(
-        self,
-        rendered: NDArray[np.float32],
-        observed: NDArray[np.float32],
-        compared: NDArray[np.bool_],
-    ) -> tuple[float, float]:
-        """Correlation of two pictures [S, S, 3] over `compared` [S, S] pixels, less shading.
-
-        Shading is what varies slower than `detail` of the crop: it comes with the light. Noise
-        counts as agreement in the first number and as disagreement in the second.
-        """
-        weight = compared.astype(np.float32)[..., None]
-        both = np.concatenate([rendered, np.nan_to_num(observed), weight], -1) * weight
-        # Noise and half pixels out as well.
-        fine, wide = (
-            cv2.GaussianBlur(both, (0, 0), sigma)
-            for sigma in (0.01 * self.crop_size, self.detail * self.crop_size)
-        )
-        fine, wide = (b[compared, :6] / np.maximum(b[compared, 6:], 1e-3) for b in (fine, wide))
-        a, b = np.split(fine - wide, 2, axis=1)
-        # 0.02 of contrast is noise: an object without a pattern is not asked for one.
-        noise = 0.02**2
-        common = float(np.mean(a * b))
-        total = float(np.sqrt(np.mean(a * a) * np.mean(b * b))) + noise
-        return float(np.clip((common + noise) / total, 0, 1)), max(common / total, 0.0)
-
-    def _outline(
-        self,
-        solid: NDArray[np.bool_],
-        hidden: NDArray[np.bool_],
-        window: ObjectWindow,
-        edges: NDArray[np.bool_],
-    ) -> float:
-        """Share of the outline that lies on the edges [S, S]; hidden parts left out."""
-        square = np.ones((3, 3), np.uint8)
-        outline = _rim(solid) & ~np.isnan(window.color[..., 0])
-        outline &= cv2.dilate(hidden.astype(np.uint8), square) == 0
-        if np.count_nonzero(outline) < 10:
-            return 1.0
-        return np.count_nonzero(edges & outline) / np.count_nonzero(outline)
-
-    def _seamless(
-        self,
-        alpha: NDArray[np.float32],
-        solid: NDArray[np.bool_],
-        hidden: NDArray[np.bool_],
-        window: ObjectWindow,
-        tolerance: float,
-    ) -> float:
-        """Share of the visible outline where the surface goes on as it was, in depth and colour.
-
-        A small object fits onto a larger one anywhere; what it cannot have there is an end.
-        """
-        if not window.depth.any():
-            return 0.0
-        square = np.ones((3, 3), np.uint8)
-        rim = _rim(solid) & (cv2.dilate(hidden.astype(np.uint8), square, iterations=2) == 0)
-        row, col = np.nonzero(rim)
-        soft = cv2.GaussianBlur(alpha, (0, 0), 1.5)
-        outward = -np.stack([cv2.Sobel(soft, cv2.CV_32F, *d)[rim] for d in ((0, 1), (1, 0))], -1)
-        outward /= np.linalg.norm(outward, axis=1, keepdims=True) + 1e-9
-        reach = max(2.0, 0.03 * self.crop_size)
-        limit = np.array(rim.shape) - 1
-        sides = [np.stack([row, col], -1) + sign * reach * outward for sign in (-1, 1)]
-        inner, outer = (tuple(np.round(s).astype(np.int64).clip(0, limit).T) for s in sides)
-        near, far = window.depth[inner], window.depth[outer]
-        step = far - near
-        judged = (near > 0) & (far > 0) & (step > -tolerance)  # nearer things may touch it
-        if np.count_nonzero(judged) < 10:
-            return 0.0
-        color = cv2.GaussianBlur(np.nan_to_num(window.color), (0, 0), 0.8)
-        contrast = np.abs(color[outer] - color[inner]).max(-1)
-        seamless = (step < tolerance) & (contrast < self.seam_contrast)
-        return np.count_nonzero(seamless & judged) / np.count_nonzero(judged)
+def _edges(color: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Not 0 within 2 px of an edge of any channel."""
+    edges = [cv2.Canny(c, 20, 50) for c in cv2.split((color * 255).astype(np.uint8))]
+    return np.asarray(cv2.dilate(np.max(edges, 0), np.ones((5, 5), np.uint8)), np.uint8)
 
 
-def _rim(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outermost pixels of a silhouette [S, S]."""
-    return solid & (cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
-
-
-def _edges(color: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """What lies within 2 px of an edge of any channel."""
-    gray = (np.nan_to_num(color) * 255).astype(np.uint8)
-    edges = [cv2.Canny(np.ascontiguousarray(gray[..., c]), 20, 50) for c in range(3)]
-    return cv2.dilate(np.max(edges, 0), np.ones((5, 5), np.uint8)) > 0
-
-
-def _edges_along(alpha: NDArray[np.float32], color: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """What lies within 1 px of an edge that runs as the outline of alpha [S, S] does there."""
+def _edges_along(alpha: NDArray[np.float32], color: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Not 0 within 1 px of an edge that runs as the outline of alpha [S, S] does there."""
     soft = cv2.GaussianBlur(alpha, (0, 0), 1.0)
     normal = np.stack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)], -1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
-    smooth = cv2.GaussianBlur(np.nan_to_num(color), (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(color, (0, 0), 1.0)
     # Of a ramp of slope 1 a px, Sobel's sum is 8.
     gx, gy = (cv2.Sobel(smooth, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
     across = np.abs(gx * normal[..., :1] + gy * normal[..., 1:])
     edges = ((across > 0.025) & (across > 0.9 * np.hypot(gx, gy))).any(-1)
-    return cv2.dilate(edges.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return np.asarray(cv2.dilate(edges.astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)

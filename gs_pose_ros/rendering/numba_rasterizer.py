@@ -154,7 +154,7 @@ def _compiled(parallel: bool) -> Callable[..., tuple[int, int]]:
     """The kernel that draws a picture, with one thread or with all."""
 
     @numba.njit(parallel=parallel, **kernel)
-    def draw(slot, chunks, prepared, sh, starts, views, work, image):
+    def draw_picture(slot, chunks, prepared, sh, starts, views, work, image):
         """Fill image [H, 5, W]; the visible Gaussians and the list entries.
 
         Of more entries than work.pairs holds nothing is drawn.
@@ -187,10 +187,32 @@ def _compiled(parallel: bool) -> Callable[..., tuple[int, int]]:
                 composite(c, chunks, gaussians, offsets, pairs, tiles_x, image)
         return count, total
 
-    return draw
+    return draw_picture
 
 
 _draw_serial, _draw_parallel = _compiled(parallel=False), _compiled(parallel=True)
+
+
+@numba.njit(**kernel)
+def draw(prepared, sh, starts, views, work, image):
+    """Fill image [H, 5, W] with the objects that begin at `starts`; the list entries it takes.
+
+    Of more than `work` holds nothing is drawn. With the threads that `work` was made for.
+    """
+    chunks = work.starts.shape[1]
+    if chunks == 1:
+        return _draw_serial(0, 1, prepared, sh, starts, views, work, image)[1]
+    return _draw_parallel(0, chunks, prepared, sh, starts, views, work, image)[1]
+
+
+def work_for(splats: Splats, camera: Camera, pairs: int = 0) -> Work:
+    """This thread's arrays for one picture, valid until the next call, for so many list entries.
+
+    With all threads for a large picture, with one for a small one.
+    """
+    is_small = camera.width * camera.height <= _SMALL_PICTURE
+    threads = 1 if is_small else numba.get_num_threads()
+    return _scratch.work(1, threads, len(splats), camera, pairs)
 
 
 @numba.njit(parallel=True, **kernel)
@@ -288,15 +310,12 @@ def rasterize_scene(
     """Several objects in one picture, hiding each other: image [H, 5, W] as of `rasterize`."""
     splats = _joined([Splats.of(g) for g, _ in objects])
     starts = np.cumsum([0, *(len(g) for g, _ in objects)])
-    views = np.stack([_view(camera, T) for _, T in objects])
+    views = np.stack([view_of(camera, T) for _, T in objects])
     image = np.empty((camera.height, 5, camera.width), np.float32)
-    is_small = camera.width * camera.height <= _SMALL_PICTURE
-    threads = 1 if is_small else numba.get_num_threads()
-    draw = _draw_serial if is_small else _draw_parallel
     needed = 0
     while True:
-        work = _scratch.work(1, threads, len(splats), camera, needed)
-        _, needed = draw(0, threads, splats.prepared, splats.sh, starts, views, work, image)
+        work = work_for(splats, camera, needed)
+        needed = draw(splats.prepared, splats.sh, starts, views, work, image)
         if needed <= work.pairs.shape[1]:
             return image
 
@@ -309,7 +328,7 @@ def rasterize_batch(
     if any(c.shape != camera.shape for c in cameras):
         raise ValueError('the cameras of a batch must have pictures of one size')
     splats = Splats.of(gaussians)
-    views = np.stack([_view(c, T) for c, T in zip(cameras, T_cam_obj, strict=True)])
+    views = np.stack([view_of(c, T) for c, T in zip(cameras, T_cam_obj, strict=True)])
     images = np.empty((len(views), camera.height, 5, camera.width), np.float32)
     threads = min(numba.get_num_threads(), len(views))
     starts = np.array([0, len(splats)])
@@ -330,7 +349,7 @@ def _joined(splats: Sequence[Splats]) -> Splats:
     return Splats(np.concatenate([s.prepared for s in splats]), np.concatenate(sh))
 
 
-def _view(camera: Camera, T_cam_obj: Pose) -> NDArray[np.float32]:
+def view_of(camera: Camera, T_cam_obj: Pose) -> NDArray[np.float32]:
     """A row of `projection.VIEW` numbers."""
     # gsplat holds the linearisation 15 % of the image outside its border.
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
@@ -360,7 +379,7 @@ class Rasterize(torch.autograd.Function):
         """Arrays as in `Gaussians`; T_cam_obj [4, 4]."""
         arrays = _arrays(Gaussians(means, quats, log_scales, logit_opacities, sh))
         splats = Splats.prepare(*arrays)
-        view = _view(camera, T_cam_obj.detach().numpy())
+        view = view_of(camera, T_cam_obj.detach().numpy())
         image = np.empty((camera.height, 5, camera.width), np.float32)
         threads, n = numba.get_num_threads(), len(splats)
         starts = np.array([0, n])

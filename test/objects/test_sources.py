@@ -119,6 +119,22 @@ def test_views_of_one_object_leave_out_hidden_ones(tmp_path: Path) -> None:
     assert bare.mask is None
 
 
+def test_an_object_that_was_laid_down_anew_is_in_a_new_session(tmp_path: Path) -> None:
+    scene = tmp_path / 'train' / '000001'
+    poses = write_bop_scene(scene, images=6)[:, 0]
+    placed = [se3.exp([0.1, 0, 0, 0, 0, 0]), se3.exp([0.1, 0, 0, 3, 0, 0])]
+    cameras = json.loads((scene / 'scene_camera.json').read_text())
+    for i, T_cam_obj in enumerate(poses):
+        T_cam_world = T_cam_obj @ se3.inverse(placed[i // 3])
+        cameras[str(i)]['cam_R_w2c'] = T_cam_world[:3, :3].ravel().tolist()
+        cameras[str(i)]['cam_t_w2c'] = (1000 * T_cam_world[:3, 3]).tolist()
+    sessions = [view.session for view in read_bop_views(tmp_path / 'train', 1)]
+    assert sessions == [0] * 6  # nothing is known of the world
+    (scene / 'scene_camera.json').write_text(json.dumps(cameras))
+    sessions = [view.session for view in read_bop_views(tmp_path / 'train', 1)]
+    assert sessions == [0, 0, 0, 1, 1, 1]
+
+
 def test_what_an_incomplete_set_lacks_is_optional_or_named(tmp_path: Path) -> None:
     folder = tmp_path / 'test' / '000001'
     write_bop_scene(folder)

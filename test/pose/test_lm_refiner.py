@@ -14,12 +14,8 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose import residuals
-from gs_pose_ros.pose.lm_refiner import (
-    LMRefiner,
-    NormalEquations,
-    align_to_mask,
-    move_about,
-)
+from gs_pose_ros.pose.levenberg_marquardt import linearize, move_about
+from gs_pose_ros.pose.lm_refiner import LMRefiner, NormalEquations, align_to_mask
 from gs_pose_ros.pose.residuals import fit_gain, tukey
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
@@ -378,16 +374,13 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     assert window is not None
     T, _, end = refiner._level(ref.gaussians, ref, window, T, level)
     assert end is not None
-    sigma_depth = level.depth_sigma * ref.diameter_m
-    gain = NEUTRAL
-    for _ in range(4):  # the refiner's has settled
-        system: NormalEquations = refiner._system(
-            ref.gaussians, window, T, ref.center_in(T), sigma_depth, level, gain
-        )
-        gain = system.gain
-    about_camera = refiner._system(
-        ref.gaussians, window, T, np.zeros(3), sigma_depth, level, gain
-    ).covariance()
+    # The same with the origin of the camera for the object's centre.
+    problem = refiner._problem(ref.gaussians, ref, window, level)
+    problem = problem._replace(center=se3.inverse(T)[:3, 3])
+    H, gradients, gain = np.empty((6, 6)), np.empty((8, 8, 6)), NEUTRAL.copy()
+    for _ in range(4):  # the refiner's gain has settled
+        cost, support, _ = linearize(problem, T, gain, H, gradients)
+    about_camera = NormalEquations(np.zeros(3), H, gradients, cost, support).covariance()
     scale = np.sqrt(np.outer(np.diag(about_camera), np.diag(about_camera)))
     assert np.allclose(end.covariance() / scale, about_camera / scale, atol=0.05)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gs_pose_ros.pose.residuals import without_shading
+from gs_pose_ros.pose.residuals import remove_shading
 
 DEPTH = 0.6
 
@@ -39,7 +39,8 @@ def test_means_are_those_of_a_gaussian_window(size: int) -> None:
     image, color, depth = planes(size)
     depth[: size // 3] = DEPTH - 0.1  # something stands in front
     sigma = 0.12 * size
-    out, seen = without_shading(image, color, depth, sigma, 0.02)
+    out, seen = image.copy(), color.copy()
+    remove_shading(out, seen, depth, sigma, 0.02)
     shown = image[:, 4] * (depth == np.float32(DEPTH))
     expected, expected_seen = by_definition(image, color, shown, sigma)
     inside = shown > 0.5
@@ -51,7 +52,8 @@ def test_means_are_those_of_a_gaussian_window(size: int) -> None:
 
 def test_light_goes_and_pattern_stays() -> None:
     image, color, depth = planes(96)
-    out, seen = without_shading(image, color, depth, 0.12 * 96, 0.02)
+    out, seen = image.copy(), color.copy()
+    remove_shading(out, seen, depth, 0.12 * 96, 0.02)
     inside = cv2.erode(image[:, 4], np.ones((9, 9))) > 0.5
     assert np.corrcoef(image[:, 0][inside], color[..., 0][inside])[0, 1] < 0.6
     assert np.corrcoef(out[:, 0][inside], seen[..., 0][inside])[0, 1] > 0.95
@@ -60,7 +62,8 @@ def test_light_goes_and_pattern_stays() -> None:
 def test_what_is_not_in_view_stays_unknown() -> None:
     image, color, depth = planes(64)
     color[:, :20] = np.nan
-    out, seen = without_shading(image, color, depth, 8.0, 0.02)
+    out, seen = image.copy(), color.copy()
+    remove_shading(out, seen, depth, 8.0, 0.02)
     assert np.isfinite(out).all()
     assert np.isnan(seen[:, :20]).all() and np.isfinite(seen[:, 20:]).all()
 
@@ -68,6 +71,7 @@ def test_what_is_not_in_view_stays_unknown() -> None:
 def test_nothing_in_common_changes_nothing() -> None:
     image, color, depth = planes(64)
     image[:, 4] = 0.3
-    out, seen = without_shading(image, color, depth, 8.0, 0.02)
+    out, seen = image.copy(), color.copy()
+    remove_shading(out, seen, depth, 8.0, 0.02)
     np.testing.assert_array_equal(out, image)
     np.testing.assert_array_equal(seen, color)
