@@ -78,14 +78,15 @@ def warp_window(
     # Linear sampling would skip source pixels when shrinking: blur to the new pixel size first.
     sigma = 0.0 if nearest or factor >= 0.75 else 0.5 * np.sqrt(1 / factor**2 - 1)
     # Only what the window shows and the blur reaches: the rest of a large image costs time.
-    reach = int(np.ceil(4 * sigma)) + 2
+    reach = int(np.ceil(3 * sigma)) + 2
     first = np.floor([left, top]).astype(np.int64) - reach
     last = np.ceil([left + camera.width / factor, top + camera.height / factor]) + reach
     x0, y0 = np.clip(first, 0, [image.shape[1] - 1, image.shape[0] - 1])
     x1, y1 = np.maximum(np.minimum(last.astype(np.int64), image.shape[1::-1]), [x0 + 1, y0 + 1])
     source = np.ascontiguousarray(image[y0:y1, x0:x1], np.float32)
     if sigma > 0:
-        source = cv2.GaussianBlur(source, (0, 0), sigma)
+        taps = 2 * int(np.ceil(3 * sigma)) + 1  # OpenCV takes four sigmas for floats
+        source = cv2.GaussianBlur(source, (taps, taps), sigma)
     # A destination pixel x has its centre at source (x + 0.5) / factor + left.
     offset = 0.5 / factor + np.array([left - x0, top - y0])
     M = np.array([[1 / factor, 0, offset[0]], [0, 1 / factor, offset[1]]])

@@ -14,7 +14,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
+from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures, KeypointPairs
 from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
 from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
@@ -45,7 +45,7 @@ class TemplateDetector:
     cut_out_again: FewOrNone = 3  # of the places, from the pose found there
     turned: FewOrNone = 2  # refined proposals whose look-alikes are tried
     max_instances: Few = 5
-    min_score: Share = 0.63  # of the verification
+    min_score: Share = 0.58  # of the verification
     min_score_color: Share = 0.64  # the same without depth, where more passes for the object
     min_distance: Share = 0.25  # diameters between two instances
     max_overlap: Share = 0.4  # share of a detection's pixels that a better one may claim
@@ -65,19 +65,21 @@ class TemplateDetector:
             for reference in references:
                 poses = [T for T, _ in self.features.hypotheses(features, reference)]
                 poses += self.depth_proposals.propose(maps, reference, self.proposals)
-                found += self._verify(frame, features, foreground, reference, poses)
+                keypoints = KeypointPairs.of(features, reference)
+                found += self._verify(frame, keypoints, foreground, reference, poses)
         else:
             frame, foreground = frame.without_depth(), None
             for reference in references:
                 poses = [T for T, _ in self.features.hypotheses(features, reference)]
                 poses += self.color_proposals.propose(frame, reference, self.proposals)
-                found += self._verify_colors(frame, features, reference, poses)
-        return self._select(frame, features, foreground, found)
+                keypoints = KeypointPairs.of(features, reference)
+                found += self._verify_colors(frame, keypoints, reference, poses)
+        return self._select(frame, foreground, found)
 
     def _verify(
         self,
         frame: RGBDFrame,
-        features: FrameFeatures,
+        keypoints: KeypointPairs,
         foreground: NDArray[np.bool_] | None,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
@@ -95,9 +97,9 @@ class TemplateDetector:
         def refined(T: NDArray[np.float64]) -> _Found:
             T = descend(frame, reference, T, levels[1:], None, foreground)
             check = self.refiner.verification.check(
-                frame, reference, T, None, foreground, features
+                frame, reference, T, None, foreground, keypoints
             )
-            return _Found(reference, T, check)
+            return _Found(reference, T, check, keypoints)
 
         promising = list(poses[: self.most_similar])
         seen = looked_at(poses[self.most_similar :])
@@ -116,7 +118,7 @@ class TemplateDetector:
     def _verify_colors(
         self,
         frame: RGBDFrame,
-        features: FrameFeatures,
+        keypoints: KeypointPairs,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
     ) -> list[_Found]:
@@ -140,17 +142,19 @@ class TemplateDetector:
                 start = align_to_mask(frame, reference, start, mask)
                 refined = self.refiner.descend(frame, reference, start, self.refiner.coarse, mask)
                 check = self.refiner.verification.check(
-                    frame, reference, refined, mask, features=features
+                    frame, reference, refined, mask, keypoints=keypoints
                 )
                 score = check.score * min(1.0, check.silhouette / 0.9)
-                candidates.append(_Found(reference, refined, replace(check, score=score)))
+                candidates.append(
+                    _Found(reference, refined, replace(check, score=score), keypoints)
+                )
             return max(candidates, key=lambda c: c.check.score)
 
         def uncut(f: _Found) -> _Found:
             # The cut is good to a few pixels; colours and their edges tell the distance better.
             T = self.refiner.descend(frame, reference, f.T_cam_obj, self.refiner.coarse[1:])
-            check = self.refiner.verification.check(frame, reference, T, features=features)
-            return _Found(reference, T, check)
+            check = self.refiner.verification.check(frame, reference, T, keypoints=keypoints)
+            return _Found(reference, T, check, keypoints)
 
         places: list[NDArray[np.float64]] = []
         for T in poses:
@@ -207,7 +211,6 @@ class TemplateDetector:
     def _select(
         self,
         frame: RGBDFrame,
-        features: FrameFeatures,
         foreground: NDArray[np.bool_] | None,
         found: list[_Found],
     ) -> list[Detection]:
@@ -233,7 +236,7 @@ class TemplateDetector:
                 foreground,
             )
             check = self.refiner.verification.check(
-                frame, candidate.reference, fine, features=features
+                frame, candidate.reference, fine, keypoints=candidate.keypoints
             )
             score = max(check.score, candidate.check.score) if check.score > 0 else 0.0
             if score < (self.min_score if frame.depth is not None else self.min_score_color):
@@ -265,6 +268,7 @@ class _Found:
     reference: ObjectReference
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
+    keypoints: KeypointPairs | None = None  # of the frame with the object
 
 
 def _best_first(found: Sequence[_Found]) -> list[_Found]:

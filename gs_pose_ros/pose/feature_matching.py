@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import (
@@ -80,49 +81,62 @@ class FrameFeatures:
         return cls.of(frame, mask) if mask.any() else None
 
 
-def agreeing_keypoints(
-    features: FrameFeatures, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
-) -> int:
-    """How many keypoints of the frame agree with the pose, beyond those that do by chance.
+@dataclass(frozen=True)
+class KeypointPairs:
+    """Keypoints of a frame and of an object that look alike, wherever the object may be."""
 
-    0 for an object without texture. Hardly depends on light and camera. What chance makes of this
-    picture and this object is seen by turning the object's keypoints in the picture.
-    """
-    bank = _bank(reference, _BORDER)
-    toward = _camera_direction(T_cam_obj)
-    views = reference.views.T_cam_obj
-    seen = np.array([toward @ _camera_direction(T) > _SIDE for T in views], bool)
-    use = np.flatnonzero(seen[bank.view]) if len(bank.points) else np.zeros(0, np.int64)
-    center = reference.center_in(T_cam_obj)
-    points = se3.transform(T_cam_obj, bank.points[use])
-    if len(use) == 0 or center[2] <= 0 or points[:, 2].min() <= 0:
-        return 0
-    size = reference.diameter_m * features.camera.fx / center[2]
-    apart = np.linalg.norm(features.pixels - features.camera.project(center), axis=1)
-    near = np.flatnonzero(apart < 0.6 * size)
-    if len(near) == 0:
-        return 0
-    frame, keypoint = np.nonzero(
-        features.descriptors[near] @ bank.descriptors[use].T > _COSINE  # few, so first
-    )
-    frame, points, keypoint = near[frame], points[keypoint], use[keypoint]
-    scale = features.scales[frame] * bank.sizes[keypoint] / (bank.scales[keypoint] * size)
-    # In the image plane, what the pose turns against the view: exact where both look alike.
-    turns = np.array([_image_turn(T_cam_obj, T) for T in views])[bank.view[keypoint]]
-    turn = features.angles[frame] - bank.angles[keypoint] - turns
-    alike = (np.abs(np.log(scale)) < np.log(_SCALE)) & (np.cos(turn) > np.cos(_TURN))
-    frame, middle = frame[alike], features.camera.project(center)
-    pixels = features.camera.project(points[alike]) - middle
-    observed = features.pixels[frame] - middle
-    limit = max(2.0, _NEAR * size)
+    features: FrameFeatures
+    reference: ObjectReference
+    frame: NDArray[np.int64]  # [M] of the frame's keypoints
+    keypoint: NDArray[np.int64]  # [M] of the object's
 
-    def agreeing(quarter_turns: int) -> int:
-        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter_turns]
-        turned = pixels @ np.array([[cos, sin], [-sin, cos]], np.float64)
-        close = np.linalg.norm(observed - turned, axis=1) < limit
-        return len(np.unique(frame[close]))
+    @classmethod
+    def of(cls, features: FrameFeatures, reference: ObjectReference) -> KeypointPairs:
+        """All pairs; none for an object without texture."""
+        bank, found = _bank(reference, _BORDER), []
+        for start in range(0, len(features.descriptors), _CHUNK):
+            similarity = features.descriptors[start : start + _CHUNK] @ bank.descriptors.T
+            row, column = np.nonzero(similarity > _COSINE)
+            found.append(np.stack([row + start, column]))
+        frame, keypoint = np.concatenate(found, 1) if found else np.zeros((2, 0), np.int64)
+        return cls(features, reference, frame, keypoint)
 
-    return max(0, agreeing(0) - max(agreeing(k) for k in (1, 2, 3)))
+    def agreeing(self, T_cam_obj: NDArray[np.float64]) -> int:
+        """How many keypoints of the frame agree with the pose, beyond those that do by chance.
+
+        Hardly depends on light and camera. What chance makes of this picture and this object is
+        seen by turning the object's keypoints in the picture.
+        """
+        features, reference = self.features, self.reference
+        center = reference.center_in(T_cam_obj)
+        if len(self.frame) == 0 or center[2] <= 0.5 * reference.diameter_m:
+            return 0
+        bank, views = _bank(reference, _BORDER), reference.views.T_cam_obj
+        toward = _camera_direction(T_cam_obj)
+        seen = np.array([toward @ _camera_direction(T) > _SIDE for T in views], bool)
+        size = reference.diameter_m * features.camera.fx / center[2]
+        middle = features.camera.project(center)
+        near = np.linalg.norm(features.pixels - middle, axis=1) < 0.6 * size
+        use = near[self.frame] & seen[bank.view[self.keypoint]]
+        frame, keypoint = self.frame[use], self.keypoint[use]
+        scale = features.scales[frame] * bank.sizes[keypoint] / (bank.scales[keypoint] * size)
+        # In the image plane, what the pose turns against the view: exact where both look alike.
+        turns = np.array([_image_turn(T_cam_obj, T) for T in views])[bank.view[keypoint]]
+        turn = features.angles[frame] - bank.angles[keypoint] - turns
+        alike = (np.abs(np.log(scale)) < np.log(_SCALE)) & (np.cos(turn) > np.cos(_TURN))
+        frame = frame[alike]
+        points = se3.transform(T_cam_obj, bank.points[keypoint[alike]])
+        pixels = features.camera.project(points) - middle
+        observed = features.pixels[frame] - middle
+        limit = max(2.0, _NEAR * size)
+
+        def agreeing(quarter_turns: int) -> int:
+            cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter_turns]
+            turned = pixels @ np.array([[cos, sin], [-sin, cos]], np.float64)
+            close = np.linalg.norm(observed - turned, axis=1) < limit
+            return len(np.unique(frame[close]))
+
+        return max(0, agreeing(0) - max(agreeing(k) for k in (1, 2, 3)))
 
 
 def _camera_direction(T_cam_obj: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -271,17 +285,14 @@ def _nearest(
     queries: NDArray[np.float32], descriptors: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The most similar descriptors of each query [N, count], best first, and the cosines."""
-    count = min(count, len(descriptors))
-    indices, values = np.zeros((len(queries), count), np.int64), np.zeros((len(queries), count))
-    for start in range(0, len(queries), _CHUNK):
-        chunk = np.s_[start : start + _CHUNK]
-        similarity = queries[chunk] @ descriptors.T
-        best = np.argpartition(similarity, -count, axis=1)[:, -count:]
-        cosine = np.take_along_axis(similarity, best, 1)
-        order = np.argsort(-cosine, axis=1)
-        indices[chunk] = np.take_along_axis(best, order, 1)
-        values[chunk] = np.take_along_axis(cosine, order, 1)
-    return indices, values.astype(np.float32)
+    count, bank = min(count, len(descriptors)), torch.from_numpy(descriptors)
+    # An empty frame has one chunk, too.
+    best = [
+        (torch.from_numpy(queries[start : start + _CHUNK]) @ bank.T).topk(count)
+        for start in range(0, max(len(queries), 1), _CHUNK)
+    ]
+    indices = torch.cat([b.indices for b in best]).numpy()
+    return indices, torch.cat([b.values for b in best]).numpy()
 
 
 def _describe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -213,14 +214,30 @@ def _distinct_poses(
     centers = points[best] + reference.diameter_m * bank.center_from_anchor[template]
     # Templates were rendered on the optical axis: turn them to the ray they stand on.
     R = ray_rotations(centers) @ bank.R_cam_obj[template]
-    kept: list[int] = []
-    for i in range(len(R)):
-        if len(kept) == count:
-            break
-        distance = np.linalg.norm(centers[kept] - centers[i], axis=1)
-        near = distance < _SAME_PLACE * reference.diameter_m
-        if near.any() and (se3.rotation_angle(R[kept], R[i])[near] < _SAME_ROTATION).any():
-            continue
-        kept.append(i)
+    near = _SAME_PLACE * reference.diameter_m
+    kept = _keep_distinct(centers, R, count, near, np.cos(_SAME_ROTATION))
     poses = se3.from_rotation_translation(R, centers - R @ reference.center)
     return [poses[i] for i in kept]
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_distinct(centers, R, count, near, cos_near):
+    """Indices of the first `count` poses that are not near one before them in place and turn."""
+    kept = np.empty(count, np.int64)
+    n = 0
+    for i in range(len(R)):
+        if n == count:
+            break
+        distinct = True
+        for k in kept[:n]:
+            shift = 0.0
+            for axis in range(3):
+                shift += (centers[k, axis] - centers[i, axis]) ** 2
+            # The trace of R_k^T R_i is 1 + 2 cos of the angle between them.
+            if shift < near * near and (np.sum(R[k] * R[i]) - 1) / 2 > cos_near:
+                distinct = False
+                break
+        if distinct:
+            kept[n] = i
+            n += 1
+    return kept[:n]

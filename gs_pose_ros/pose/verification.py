@@ -23,7 +23,7 @@ from gs_pose_ros.pose.agreement import (
     seamless_share,
     structure_agreement,
 )
-from gs_pose_ros.pose.feature_matching import FrameFeatures, agreeing_keypoints
+from gs_pose_ros.pose.feature_matching import FrameFeatures, KeypointPairs
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch
@@ -44,7 +44,7 @@ class PoseCheck:
     color: float  # agreement of colour after a gain for the light
     structure: float  # correlation of the pattern without shading, 1 where the object has none
     pattern: float  # the same, 0 where the object has none: then only its colour speaks for it
-    keypoints: int  # that agree with the pose (`agreeing_keypoints`); 0 if not asked
+    keypoints: int  # that agree with the pose (`KeypointPairs`); 0 if not asked
     outline: float  # share of the visible outline that lies on an edge of the image
     seamless: float  # share of it across which neither depth nor colour changes; 0 without depth
     silhouette: float  # overlap with the visible mask, or with what stands there; 1 if unknown
@@ -106,7 +106,7 @@ class Verification:
         T_cam_obj: NDArray[np.float64],
         mask: NDArray[np.bool_] | None = None,
         foreground: NDArray[np.bool_] | None = None,
-        features: FrameFeatures | None = None,
+        keypoints: KeypointPairs | None = None,
     ) -> PoseCheck:
         """Compare a rendering at T_cam_obj with the frame.
 
@@ -118,8 +118,8 @@ class Verification:
         if window is None:
             return self._rejected('the object is not in view')
         image = rasterize(self._gaussians(reference), window.camera, T_cam_obj)
-        keypoints = agreeing_keypoints(features, reference, T_cam_obj) if features else 0
-        return self._compared(window, image, reference, T_cam_obj, keypoints)
+        agreeing = keypoints.agreeing(T_cam_obj) if keypoints is not None else 0
+        return self._compared(window, image, reference, T_cam_obj, agreeing)
 
     def check_all(
         self,
@@ -275,8 +275,8 @@ class Verification:
         features = FrameFeatures.around(frame, reference, T_cam_obj)
         if features is None:
             return check
-        keypoints = agreeing_keypoints(features, reference, T_cam_obj)
-        return self._judged(replace(check, keypoints=keypoints))
+        agreeing = KeypointPairs.of(features, reference).agreeing(T_cam_obj)
+        return self._judged(replace(check, keypoints=agreeing))
 
     def _rejected(self, reason: str, visible: float = 0.0) -> PoseCheck:
         return PoseCheck(

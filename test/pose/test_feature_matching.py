@@ -19,7 +19,7 @@ from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
 from gs_pose_ros.pose.feature_matching import (
     FeatureMatching,
     FrameFeatures,
-    agreeing_keypoints,
+    KeypointPairs,
 )
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from test.synthetic import Pose, look_at, pose_error
@@ -151,10 +151,11 @@ def test_no_texture_gives_no_pose() -> None:
 def test_keypoints_agree_with_the_true_pose_only(turn_deg: float, distance: float) -> None:
     T = pose(0.01, distance, turn_deg)
     features = FrameFeatures.of(frame_of((0, T))[0])
-    agreeing = agreeing_keypoints(features, card(), T)
+    pairs = KeypointPairs.of(features, card())
+    agreeing = pairs.agreeing(T)
     assert agreeing >= 50
     # Along the axis of a tilt everything stays where it is.
-    assert agreeing_keypoints(features, card(), pose(0.01, distance, turn_deg, 1.3)) < agreeing / 3
+    assert pairs.agreeing(pose(0.01, distance, turn_deg, 1.3)) < agreeing / 3
     wrong = [
         pose(0.05, distance, turn_deg),
         pose(0.01, 1.5 * distance, turn_deg),
@@ -163,7 +164,7 @@ def test_keypoints_agree_with_the_true_pose_only(turn_deg: float, distance: floa
         se3.from_rotation_translation(T[:3, :3], [5, 0, distance]),
         se3.from_rotation_translation(T[:3, :3], [0, 0, -distance]),
     ]
-    assert max(agreeing_keypoints(features, card(), T) for T in wrong) <= 0.1 * agreeing
+    assert max(pairs.agreeing(T) for T in wrong) <= 0.1 * agreeing
 
 
 def test_keypoints_agree_under_another_camera() -> None:
@@ -172,8 +173,8 @@ def test_keypoints_agree_under_another_camera() -> None:
     gray = color.mean(-1, keepdims=True)
     other = np.clip((gray + 1.5 * (color - gray) - 0.4) * 1.5 * [1.2, 1, 0.8] + 0.35, 0, 1) ** 1.3
     frame = RGBDFrame(other.astype(np.float32), None, CAMERA)
-    assert agreeing_keypoints(FrameFeatures.of(frame), card(), T) >= 20
-    assert agreeing_keypoints(FrameFeatures.of(frame), plain_card(), T) == 0
+    assert KeypointPairs.of(FrameFeatures.of(frame), card()).agreeing(T) >= 20
+    assert KeypointPairs.of(FrameFeatures.of(frame), plain_card()).agreeing(T) == 0
 
 
 def test_keypoints_around_a_pose_are_those_of_the_frame_there() -> None:
@@ -183,8 +184,8 @@ def test_keypoints_around_a_pose_are_those_of_the_frame_there() -> None:
     assert around is not None
     apart = np.linalg.norm(around.pixels - CAMERA.project([0.12, 0, 0.75]), axis=1)
     assert apart.max() < 0.55 * card().diameter_m * CAMERA.fx / 0.75
-    everywhere = agreeing_keypoints(FrameFeatures.of(frame), card(), T)
-    assert agreeing_keypoints(around, card(), T) == pytest.approx(everywhere, rel=0.3)
+    everywhere = KeypointPairs.of(FrameFeatures.of(frame), card()).agreeing(T)
+    assert KeypointPairs.of(around, card()).agreeing(T) == pytest.approx(everywhere, rel=0.3)
     for out_of_view in ([5.0, 0, 0.75], [0, 0, -0.75]):
         T = se3.from_rotation_translation(T[:3, :3], out_of_view)
         assert FrameFeatures.around(frame, card(), T) is None
