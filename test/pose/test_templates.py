@@ -84,7 +84,7 @@ def test_anchor_and_centre_of_every_template_agree() -> None:
 def test_a_template_is_most_similar_to_itself_and_its_neighbours(with_depth: bool) -> None:
     settings = replace(SETTINGS, with_depth=with_depth, in_plane=24)
     bank = template_bank(reference(), settings)
-    unit = bank.features / np.linalg.norm(bank.features, axis=1, keepdims=True)
+    unit = bank.codes / np.linalg.norm(bank.codes, axis=1, keepdims=True)
     similarity = unit @ unit.T
     angles = np.degrees(se3.rotation_angle(bank.R_cam_obj[:, None], bank.R_cam_obj[None]))
     for row, angle in zip(similarity[::17], angles[::17], strict=True):
@@ -95,11 +95,12 @@ def test_a_template_is_most_similar_to_itself_and_its_neighbours(with_depth: boo
 @pytest.mark.parametrize('with_depth', [True, False])
 def test_templates_turn_in_the_plane_as_pictures_do(with_depth: bool) -> None:
     """A quarter turn of a template permutes its cells and turns its directions."""
-    settings = replace(SETTINGS, with_depth=with_depth, in_plane=4)
+    settings = replace(SETTINGS, with_depth=with_depth, in_plane=4, rank=1000)
     bank = template_bank(reference(), settings)
     cells = settings.cells
-    upright = bank.features[0::4].reshape(-1, cells, cells, bank.features.shape[1] // cells**2)
-    turned = bank.features[1::4].reshape(upright.shape)
+    features = bank.codes @ bank.basis.T
+    upright = features[0::4].reshape(-1, cells, cells, features.shape[1] // cells**2)
+    turned = features[1::4].reshape(upright.shape)
     R, R_turned = bank.R_cam_obj[0::4], bank.R_cam_obj[1::4]
     assert np.allclose(R_turned, se3.exp([0, 0, 0, 0, 0, np.pi / 2])[:3, :3] @ R)
     # x to y, y to -x: the picture turns clockwise on the screen, where y points down.
@@ -112,6 +113,16 @@ def test_templates_turn_in_the_plane_as_pictures_do(with_depth: bool) -> None:
     # Rounding to pixels differs at the outline.
     same = np.isclose(turned, expected, atol=0.02 * np.abs(expected).max()).all(-1)
     assert same.mean() > 0.9
+
+
+def test_similarities_in_few_directions_order_templates_as_all_do() -> None:
+    exact, few = (template_bank(reference(), replace(SETTINGS, rank=rank)) for rank in (1000, 128))
+    features = exact.codes @ exact.basis.T
+    expected, got = features @ features.T, few.similarity(features).numpy()
+    assert few.codes.shape[1] == 128
+    assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.99
+    chosen = np.take_along_axis(expected, got.argmax(1)[:, None], 1)[:, 0]
+    assert (chosen > 0.95 * expected.max(1)).mean() > 0.9
 
 
 def test_surface_normals_of_a_plane_point_to_the_camera() -> None:

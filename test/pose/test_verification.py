@@ -60,6 +60,29 @@ def test_the_score_falls_with_the_error_of_the_pose(scene: Scene, with_depth: bo
     assert scores[-1] < VERIFICATION.min_score
 
 
+def test_many_poses_are_checked_as_one(scene: Scene) -> None:
+    T = scene.T_cam_obj[0]
+    behind = se3.from_rotation_translation(T[:3, :3], -T[:3, 3])
+    poses = [T, behind, *(perturbed(T, reference(), 10 * k, 0.01 * k, k) for k in (1, 2))]
+    for mask in (None, scene.masks[0]):
+        together = VERIFICATION.check_all(scene.frame, reference(), poses, mask)
+        assert together == [check(scene.frame, P, mask) for P in poses]
+    assert VERIFICATION.check_all(scene.frame, reference(), []) == []
+
+
+@pytest.mark.parametrize('with_depth', [True, False])
+def test_a_glance_prefers_what_a_check_does(scene: Scene, with_depth: bool) -> None:
+    frame = scene.frame if with_depth else scene.frame.without_depth()
+    T = scene.T_cam_obj[0]
+    behind = se3.from_rotation_translation(T[:3, :3], -T[:3, 3])
+    poses = [T, *(perturbed(T, reference(), 15 * k, 0.01 * k, k) for k in range(1, 6)), behind]
+    glances = VERIFICATION.glance(frame, reference(), poses)
+    assert glances.argmax() == 0
+    assert glances[0] > 0.8
+    assert glances[-1] == 0
+    assert (VERIFICATION.glance(frame, reference(), [behind]) == 0).all()
+
+
 @pytest.mark.parametrize('with_depth', [True, False])
 def test_another_object_there_is_refused(scene: Scene, with_depth: bool) -> None:
     frame = scene.frame if with_depth else scene.frame.without_depth()
