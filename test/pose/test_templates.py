@@ -116,11 +116,11 @@ def test_templates_turn_in_the_plane_as_pictures_do(with_depth: bool) -> None:
 
 
 def test_similarities_in_few_directions_order_templates_as_all_do() -> None:
-    exact, few = (template_bank(reference(), replace(SETTINGS, rank=rank)) for rank in (1000, 128))
+    exact, few = (template_bank(reference(), replace(SETTINGS, rank=rank)) for rank in (1000, 64))
     features = exact.codes @ exact.basis.T
     expected, got = features @ features.T, few.similarity(features).numpy()
-    assert few.codes.shape[1] == 128
-    assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.99
+    assert few.codes.shape[1] == 64
+    assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.98
     chosen = np.take_along_axis(expected, got.argmax(1)[:, None], 1)[:, 0]
     assert (chosen > 0.95 * expected.max(1)).mean() > 0.9
 
