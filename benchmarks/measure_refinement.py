@@ -19,9 +19,9 @@ import small_gicp
 import tyro
 from figures import RESULTS, origin, print_table, write_figures
 from numpy.typing import NDArray
-from refinement_cases import Case, Pose, read_cases
+from refinement_cases import Case, Pose, read_cases, retrieved
 
-from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_translation_error
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -29,7 +29,6 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lie_refiner import LieRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Refiner
 
 # Rotation (degrees) and shift (share of the distance) of the starts around the truth.
@@ -185,7 +184,7 @@ class MeasureRefinement:
             }
             for what, change in changes.items():
                 kinds[f'{near}, {what}'] = [(change(c), start) for c, start in kinds[near]]
-        kinds['retrieval'] = [(c, poses) for c in cases if (poses := _retrieved(c))]
+        kinds['retrieval'] = [(c, poses) for c in cases if (poses := retrieved(c))]
         for name in names:  # loads or compiles every kernel, prepares every object
             for case in {c.reference.object_id: c for c in cases}.values():
                 _quick(ROWS[name]).refine(case.frame, case.reference, [case.T_cam_obj], case.mask)
@@ -233,13 +232,6 @@ def _quick(refiner: Refiner) -> Refiner:
         few = replace(refiner.object_phase, steps=2)
         return replace(refiner, object_phase=few, camera_phase=few, final_phase=few)
     return refiner
-
-
-def _retrieved(case: Case) -> list[Pose]:
-    """What retrieval guesses from the true mask, best first."""
-    detection = Detection.from_full_mask(case.reference.object_id, 1.0, case.mask)
-    guesses = TemplateRetrieval().initialize(case.frame, case.reference, detection)
-    return [guess.T_cam_obj for guess in guesses]
 
 
 def plot(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:

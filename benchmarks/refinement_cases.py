@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.estimate import Detection
 from gs_pose_ros.evaluation.truth import EvaluatedObject
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.bop_dataset import (
@@ -22,6 +23,7 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views
 from gs_pose_ros.pose.levenberg_marquardt import move_about
+from gs_pose_ros.pose.retrieval import TemplateRetrieval
 
 Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
 
@@ -128,3 +130,10 @@ def _references(root: Path, db: Path, numbers: Sequence[int]) -> dict[int, Objec
             views = read_bop_views(root / 'train', number)
             database.save(register(object_name(number), views))
     return {number: database.load(object_name(number)) for number in numbers}
+
+
+def retrieved(case: Case) -> list[Pose]:
+    """What retrieval guesses from the true mask, best first."""
+    detection = Detection.from_full_mask(case.reference.object_id, 1.0, case.mask)
+    guesses = TemplateRetrieval().initialize(case.frame, case.reference, detection)
+    return [guess.T_cam_obj for guess in guesses]

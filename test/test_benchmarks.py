@@ -17,7 +17,7 @@ def _run(script: str, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize('script', ['measure_stages.py', 'measure_transport.py'])
+@pytest.mark.parametrize('script', sorted(path.name for path in BENCHMARKS.glob('measure_*.py')))
 def test_a_benchmark_finds_all_that_it_imports(script: str) -> None:
     assert '--out' in _run(script, '--help')
 
