@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
@@ -419,6 +420,24 @@ def test_depth_makes_the_pose_more_certain(scene: Scene) -> None:
     assert both[0] is not None
     assert both[1] is not None
     assert np.sqrt(both[0][2, 2]) < np.sqrt(both[1][2, 2])
+
+
+# --- Adaptation ----------------------------------------------------------------------------------
+
+
+def test_the_splat_takes_on_the_light_and_stays_as_it_was(scene: Scene) -> None:
+    color = np.clip(scene.frame.color**1.3 * np.array([0.6, 0.9, 0.8], np.float32), 0, 1)
+    frame = replace(scene.frame, color=color.astype(np.float32), depth=None)
+    before = reference().gaussians.sh.clone()
+    start = [perturbed(scene.T_cam_obj[0], reference(), 4, 0.002)]
+    plain, adapting = (replace(REFINER, turned=0, adapt=adapt) for adapt in (False, True))
+    found = adapting.refine(frame, reference(), start, scene.masks[0])
+    assert found.found
+    assert found.iterations > plain.refine(frame, reference(), start, scene.masks[0]).iterations
+    angle, shift = pose_error(found.T_cam_obj, scene.T_cam_obj[0], reference())
+    assert angle < 1.5
+    assert shift < 6
+    assert torch.equal(reference().gaussians.sh, before)
 
 
 # --- Ambiguity -----------------------------------------------------------------------------------
