@@ -118,7 +118,7 @@ def move_about(T, center, xi):
 
 
 @numba.njit(**_kernel)
-def descend(p, T, gain, iterations, convergence, H, gradients):
+def minimize(p, T, gain, iterations, convergence, H, gradients):
     """Move T [4, 4] downhill, in place, until steps are shorter than `convergence` diameters.
 
     Returns what `linearize` does at T, whose `H`, `gradients` and `gain` are left there, and

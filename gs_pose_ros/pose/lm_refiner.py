@@ -30,7 +30,7 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.levenberg_marquardt import Problem, descend
+from gs_pose_ros.pose.levenberg_marquardt import Problem, minimize
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
@@ -256,9 +256,8 @@ class LMRefiner:
         gaussians = self._gaussians(reference, level)
         costs = []
         for T in poses:
-            # No step: the cost there.
-            once = replace(level, iterations=0)
-            _, _, end = self._level(gaussians, reference, window, T, once)
+            # Without a step, what remains is the cost there.
+            _, _, end = self._level(gaussians, reference, window, T, replace(level, iterations=0))
             costs.append(np.inf if end is None else end.cost)
         return poses[int(np.argmin(costs))]
 
@@ -294,7 +293,7 @@ class LMRefiner:
             return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
         covariance = self.splat_error**2 * end.covariance()
         covariance[:3, :3] += np.eye(3) * (self.splat_offset * reference.diameter_m) ** 2
-        if frame.depth is None:
+        if frame.depth is None or not frame.depth.any():
             covariance *= self.splat_error_without_depth**2
         variance, axes = np.linalg.eigh(covariance[3:, 3:])
         free = np.sqrt(variance[-1]) > np.radians(self.undetermined_deg)
@@ -344,7 +343,7 @@ class LMRefiner:
         H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
         used = 0
         while True:
-            steps, cost, support, needed = descend(
+            steps, cost, support, needed = minimize(
                 problem, T, gain, level.iterations, self.convergence, H, gradients
             )
             used += steps
@@ -354,7 +353,7 @@ class LMRefiner:
             problem = problem._replace(work=work_for(splats, window.camera, needed))
         if support == 0:
             return T, used, None
-        return T, used, NormalEquations(reference.center_in(T), H, gradients, cost, support)
+        return T, used, NormalEquations(reference.center_in(T), H, gradients, cost)
 
     def _problem(
         self,
@@ -397,7 +396,6 @@ class NormalEquations:
     H: NDArray[np.float64]  # [6, 6]
     gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
     cost: float  # mean robust cost over the rendered pixels
-    support: int  # pixels that constrain the pose
 
     def covariance(self) -> NDArray[np.float64]:
         """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
