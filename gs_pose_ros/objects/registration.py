@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import cv2
@@ -113,10 +113,11 @@ def register(
     mean_light = LitGaussians.in_one_light(lit.gaussians, sessions)
     psnr, psnr_mean_light = (_mean(heldout_psnr(g, unseen)) for g in (lit, mean_light))
     if settings.final_iterations:
-        final = _final_stage(settings)
-        lit = final.fit(
-            lit,
-            crops,
+        # With all views, and in one light again: the mean of two lights has an edge where the part
+        # ends that only one session has seen, and no picture shows that.
+        lit = _final_stage(settings).fit(
+            LitGaussians.in_one_light(lit.gaussians, 1),
+            [replace(crop, session=0) for crop in crops],
             diameter,
             lambda i, loss: on_step(i, loss, settings.fitting.iterations),
             cancelled,

@@ -39,7 +39,7 @@ class TemplateDetector:
     # Of them, those that are refined at the lowest resolution: the most similar, and the best by a
     # quick look (at the best of a glance), which misjudges what is a little off.
     most_similar: Many = 24
-    glanced: Many = 160
+    glanced: Many = 200
     best_looking: Many = 24
     refined: Few = 10  # of them that are refined further
     places: Few = 6  # that are cut out, without depth only

@@ -39,7 +39,7 @@ class TemplateSettings:
     in_plane: Many = 24
     cells: Cells = 16  # a template has cells x cells cells
     extent: Extent = 1.1  # side of a template in diameters
-    rank: Many = 256  # principal directions that similarities are computed in
+    rank: Many = 512  # principal directions that similarities are computed in
     with_depth: bool = True  # geometry and figure/ground, or colour gradients in their place
     gradient_weight: NonNegative = 1.5
     outline_weight: NonNegative = 1.0  # of the gradients along the silhouette, without depth only
