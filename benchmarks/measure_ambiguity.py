@@ -104,7 +104,7 @@ def plot(pairs: list[tuple[Case, PoseEstimate]], path: Path) -> None:
             text += f', free axis {np.round(estimate.free_axis, 1)}'
         axis.set_title(text, fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 def _drawn(case: Case, estimate: PoseEstimate) -> NDArray[Any]:

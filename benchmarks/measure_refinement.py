@@ -101,11 +101,16 @@ ROWS: dict[str, Refiner] = {
     'icp': ICPRefiner(),
     'paper': GSRefiner(),
     'gs2pose': LieRefiner(),
+    'lm few': _SINGLE,  # on the cases of the slow ones
     'lm': _SINGLE,
     'lm rgb': WithoutDepth(_SINGLE),
     'lm k=12': replace(_SINGLE, spread=12, spread_deg=32.0, refine_best=3),
     'lm rgb k=12': WithoutDepth(replace(_SINGLE, spread=12, spread_deg=32.0, refine_best=3)),
 }
+
+
+# Get `slow_cases` of the cases.
+SLOW = ('paper', 'gs2pose', 'lm few')
 
 
 @dataclass
@@ -162,7 +167,7 @@ class MeasureRefinement:
     rows: str = ','.join(ROWS)
     """Which refiners, separated by commas."""
     slow_cases: int = 0
-    """Give `paper` and `gs2pose` only that many of the cases, evenly spread; 0 is all."""
+    """Give `paper`, `gs2pose` and `lm few` only that many of the cases, evenly spread; 0: all."""
     out: Path = RESULTS
     """Folder for refinement.json and refinement.png."""
 
@@ -213,7 +218,7 @@ class MeasureRefinement:
         plot(results, self.out / 'refinement.png')
 
     def _row(self, name: str, starts: Sequence[tuple[Case, list[Pose]]]) -> dict[str, float | int]:
-        if name in ('paper', 'gs2pose') and self.slow_cases:
+        if name in SLOW and self.slow_cases:
             places = np.linspace(0, len(starts) - 1, self.slow_cases).round().astype(int)
             starts = [starts[i] for i in np.unique(places)]
         row = Row()

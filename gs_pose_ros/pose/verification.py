@@ -164,15 +164,9 @@ class Verification:
 
         To choose what is worth a check: edges, patterns and the surroundings are not looked at.
         """
-        scores = np.zeros(len(poses))
-        cameras = [
-            place[0] if place is not None else None
-            for place in (
-                place_window(frame.camera, reference, T, self.crop_padding, self.crop_size)
-                for T in poses
-            )
-        ]
-        seen = [(i, camera) for i, camera in enumerate(cameras) if camera is not None]
+        scores, size = np.zeros(len(poses)), self.crop_size
+        places = [place_window(frame.camera, reference, T, self.crop_padding, size) for T in poses]
+        seen = [(i, place[0]) for i, place in enumerate(places) if place is not None]
         if not seen:
             return scores
         images = rasterize_batch(
