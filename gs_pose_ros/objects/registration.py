@@ -109,9 +109,8 @@ def register(
         raise GsPoseError(
             f'{object_id}: the fit kept {len(lit.gaussians)} Gaussians; check the poses'
         )
-    unseen = [crops[i] for i in held]
-    mean_light = LitGaussians.in_one_light(lit.gaussians, sessions)
-    psnr, psnr_mean_light = (_mean(heldout_psnr(g, unseen)) for g in (lit, mean_light))
+    values = heldout_psnr(lit, [crops[i] for i in held])
+    psnr = float(np.mean(values)) if values else float('nan')
     if settings.final_iterations:
         # With all views, and in one light again: the mean of two lights has an edge where the part
         # ends that only one session has seen, and no picture shows that.
@@ -145,15 +144,10 @@ def register(
             'views_heldout': len(held),
             'sessions': sessions,
             'psnr_heldout_db': psnr,
-            'psnr_heldout_mean_light_db': psnr_mean_light,
             'registration_s': time.monotonic() - started,
             'with_depth': int(settings.use_depth and any(v.depth is not None for v in kept)),
         },
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float('nan')
 
 
 def _stop_if(cancelled: Callable[[], bool] | None, object_id: str) -> None:

@@ -167,10 +167,8 @@ class LMRefiner:
         refined: Sequence[tuple[PoseCheck, NDArray[np.float64]]],
     ) -> tuple[NDArray[np.float64], ...]:
         """Poses that fit about as well as the best: others refined, and its look-alikes."""
-        turned = self.look_alikes.poses(reference, T_cam_obj) if self.turned else []
-        checks = self.verification.check_all(frame, reference, turned, mask)
         rivals = [T_cam_obj]
-        for other, T in (*refined, *zip(checks, turned, strict=True)):
+        for other, T in (*refined, *self._turns(frame, reference, T_cam_obj, mask)):
             apart = min(_largest_shift(reference, T, r) for r in rivals)
             if other.fit > self.as_good * check.fit and apart > 0.1 * reference.diameter_m:
                 rivals.append(T)
@@ -205,12 +203,22 @@ class LMRefiner:
 
         They are in other valleys of the cost: an object turned over, or a cup about its axis.
         """
-        if self.turned == 0:
-            return []
-        poses = self.look_alikes.poses(reference, T_cam_obj)
+        turns = self._turns(frame, reference, T_cam_obj, mask, foreground)
+        best = sorted(turns, key=lambda turn: -turn[0].fit)[: self.turned]
+        return [T for check, T in best if check.fit > 0]
+
+    def _turns(
+        self,
+        frame: RGBDFrame,
+        reference: ObjectReference,
+        T_cam_obj: NDArray[np.float64],
+        mask: NDArray[np.bool_] | None,
+        foreground: NDArray[np.bool_] | None = None,
+    ) -> list[tuple[PoseCheck, NDArray[np.float64]]]:
+        """All look-alikes of a pose with their checks; none if none are to be tried."""
+        poses = self.look_alikes.poses(reference, T_cam_obj) if self.turned else []
         checks = self.verification.check_all(frame, reference, poses, mask, foreground)
-        fits = [check.fit for check in checks]
-        return [poses[i] for i in np.argsort(fits)[::-1][: self.turned] if fits[i] > 0]
+        return list(zip(checks, poses, strict=True))
 
     def track(
         self,
