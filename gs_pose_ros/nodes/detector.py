@@ -9,12 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
-from gs_pose_ros.bounds import Bounds
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
@@ -24,6 +23,7 @@ from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
 from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.rehearsal import rehearsal
+from gs_pose_ros.nodes.search_plan import SearchPlan, SearchSettings
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection import TemplateDetector
@@ -31,19 +31,12 @@ from gs_pose_ros.pose.stages import Detector
 
 
 @dataclass(frozen=True)
-class DetectorSettings(StageSettings):
+class DetectorSettings(SearchSettings, StageSettings):
     """Parameters of the detector node."""
 
     input: InputSettings = field(default_factory=InputSettings)
     object_ids: tuple[str, ...] = setting(
         ('',), 'Look for these objects only; an empty name stands for all.'
-    )
-    rest_while_tracked: bool = setting(True, 'Do not look for objects that are tracked.')
-    track_timeout_s: Annotated[float, Bounds(0.1, 60)] = setting(
-        2.0, 'A track that gs_refiner is silent about for so long is over.'
-    )
-    redetect_period_s: Annotated[float, Bounds(0, 3600)] = setting(
-        10.0, 'Look for tracked objects too, this often: more may have come. 0: never.'
     )
     detector: TemplateDetector = field(default_factory=TemplateDetector)
 
@@ -54,8 +47,6 @@ class DetectorNode(Stage[DetectorSettings]):
     def __init__(self, method: Detector | None = None, **kwargs: Any) -> None:
         super().__init__('detector', DetectorSettings(), **kwargs)
         self._method = method
-        self._tracked: dict[str, float] = {}  # object id to monotonic time
-        self._searched: dict[str, float] = {}
         self._resting = ''
 
     def configure(self) -> None:
@@ -69,7 +60,7 @@ class DetectorNode(Stage[DetectorSettings]):
 
     def activate(self) -> None:
         """Start to look."""
-        self._tracked, self._searched = {}, {}
+        self._plan = SearchPlan(self.settings)
         self._worker: FrameWorker[ImageSet] = self.worker(self._detect, self._failed)
         group = MutuallyExclusiveCallbackGroup()
         self.subscribe(ObjectPoseArray, 'gs_refiner/poses', self._on_poses, group)
@@ -102,7 +93,7 @@ class DetectorNode(Stage[DetectorSettings]):
 
     def _detect(self, images: ImageSet) -> None:
         watch, header = Stopwatch(), images.header
-        wanted = self._wanted()
+        wanted, effort = self._wanted()
         if not self._objects.references:
             reason = self._objects.reason_for_none()
             self.fault('no_objects', reason)
@@ -122,7 +113,8 @@ class DetectorNode(Stage[DetectorSettings]):
         empty = images.depth is not None and frame.depth is None
         self.fault('depth', 'the depth image has no valid pixel' if empty else '')
         method = self._method or self.settings.detector
-        detections = method.detect(frame, wanted)
+        detections = method.detect(frame, wanted, effort)
+        self._plan.found({d.object_id for d in detections}, time.monotonic())
         names = ', '.join(reference.object_id for reference in wanted)
         reason = '' if detections else f'none of {names} is in the image'
         if empty and not detections:
@@ -133,24 +125,14 @@ class DetectorNode(Stage[DetectorSettings]):
         self._publish(header, status, reason, detections, watch())
         self.took(watch())
 
-    def _wanted(self) -> list[ObjectReference]:
-        """The objects to look for now."""
-        s, now = self.settings, time.monotonic()
-        chosen = [name for name in s.object_ids if name]
-        wanted: list[ObjectReference] = []
-        resting: list[str] = []
-        for object_id, reference in self._objects.references.items():
-            if chosen and object_id not in chosen:
-                continue
-            tracked = now - self._tracked.get(object_id, -1e9) < s.track_timeout_s
-            due = now - self._searched.get(object_id, now) > s.redetect_period_s > 0
-            if s.rest_while_tracked and tracked and not due:
-                resting.append(object_id)
-            else:
-                wanted.append(reference)
-                self._searched[object_id] = now
-        self._resting = ', '.join(resting)
-        return wanted
+    def _wanted(self) -> tuple[list[ObjectReference], float]:
+        """The objects to look for now, and with what effort."""
+        references = self._objects.references
+        chosen = [name for name in self.settings.object_ids if name] or list(references)
+        known = [object_id for object_id in references if object_id in chosen]
+        names, effort = self._plan.next(known, time.monotonic())
+        self._resting = ', '.join(object_id for object_id in known if object_id not in names)
+        return [references[name] for name in names], effort
 
     def _on_poses(self, msg: ObjectPoseArray) -> None:
         """Which objects need no detection."""
@@ -159,13 +141,12 @@ class DetectorNode(Stage[DetectorSettings]):
             for pose in msg.poses
             if pose.status == ObjectPose.STATUS_OK and pose.stage != ObjectPose.STAGE_INITIAL
         }
-        for object_id in {pose.object_id for pose in msg.poses} - followed:
-            self._tracked.pop(object_id, None)
-        self._tracked.update(dict.fromkeys(followed, time.monotonic()))
+        others = {pose.object_id for pose in msg.poses} - followed
+        self._plan.answered(followed, others, time.monotonic())
 
     def _on_jump(self) -> None:
         self._worker.clear()
-        self._tracked.clear()
+        self._plan = SearchPlan(self.settings)
 
     def _failed(self, images: ImageSet, error: Exception) -> None:
         self._publish(images.header, ObjectDetectionArray.STATUS_ERROR, self.failed(error))

@@ -193,6 +193,7 @@ class RefinerNode(Stage[RefinerSettings]):
         T_cam_obj, lm = detection.pose_hints[0], self.settings.lm
         lm.refine(frame, reference, [T_cam_obj], detection.full_mask(frame.camera.shape))
         lm.track(frame, reference, T_cam_obj)
+        lm.verification.keypoints(frame, reference, T_cam_obj)  # asked when a pose looks doubtful
 
     def _begin(self, msg: ObjectPoseArray, tracks: Tracks) -> None:
         """Refine initial poses in the image they belong to."""
@@ -268,7 +269,8 @@ class RefinerNode(Stage[RefinerSettings]):
         """Move the tracks that are furthest behind to a later image."""
         watch, due = Stopwatch(), tracks.due()
         # Twice the time of one step: what is behind catches up, what is not sees every image.
-        step_ns = round(2e9 * (self.durations_s[-1] if self.durations_s else 0.0))
+        recent = list(self.durations_s)[-9:]
+        step_ns = round(2e9 * float(np.median(recent))) if recent else 0
         images = self._history.after(due[0].stamp_ns, step_ns)
         frame = self._frame(images) if images is not None else None
         if images is None:

@@ -70,34 +70,42 @@ def _limited_gain(rr, ro):
 
 
 @numba.njit(**_kernel)
+def _squared_error(image, color, gain, y, x):
+    """Of a pixel's colour after the gain, mean over the channels."""
+    squared = 0.0
+    for c in range(3):
+        error = gain[c] * image[y, c, x] / image[y, 4, x] - color[y, x, c]
+        squared += error * error / 3
+    return squared
+
+
+@numba.njit(**_kernel)
 def color_agreement(image, color, labels, sigma):
     """Mean agreement of colour in [0, 1] over the pixels compared, and the gain [3] of light."""
     height, _, width = image.shape
-    gain, mean = np.ones(3), 0.0
-    for repetition in range(4):
+    gain = np.ones(3)
+    for repetition in range(3):
         rr, ro = np.zeros(3), np.zeros(3)
-        total, n = 0.0, 0
         for y in range(height):
             for x in range(width):
                 if labels[y, x] > UNKNOWN:
                     continue
                 alpha = image[y, 4, x]
-                squared = 0.0
-                for c in range(3):
-                    error = gain[c] * image[y, c, x] / alpha - color[y, x, c]
-                    squared += error * error / 3
-                total += np.exp(-0.5 * squared / sigma**2)
-                n += 1
+                squared = _squared_error(image, color, gain, y, x)
                 weight = 1.0 if repetition == 0 else 1 / (1 + squared / sigma**2)
                 for c in range(3):
                     r = image[y, c, x] / alpha
                     rr[c] += weight * r * r
                     ro[c] += weight * r * color[y, x, c]
-        mean = total / max(n, 1)
-        if repetition == 3:
-            break
         gain = _limited_gain(rr, ro)
-    return mean, gain
+    total, n = 0.0, 0
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] <= UNKNOWN:
+                squared = _squared_error(image, color, gain, y, x)
+                total += np.exp(-0.5 * squared / sigma**2)
+                n += 1
+    return total / max(n, 1), gain
 
 
 @numba.njit(**_kernel)
@@ -160,6 +168,32 @@ def structure_agreement(
     noise = 0.02**2
     total = float(np.sqrt(rendered * observed)) + noise
     return float(np.clip((common + noise) / total, 0, 1)), max(common / total, 0.0)
+
+
+@numba.njit(**_kernel)
+def silhouette_overlap(labels, mask, depth, K, center, reach):
+    """Intersection over union of the visible silhouette with the mask; 1 if nothing is known.
+
+    `mask` [S, S] is that of `ObjectWindow`. Of what stands above the support there, the object may
+    be what lies within `reach` (m) of its centre [3], seen by the camera K [4] (fx, fy, cx, cy).
+    """
+    both, either, known = 0, 0, 0
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if mask[y, x] == -1:
+                continue
+            known += 1
+            marked = mask[y, x] > 0.5
+            if mask[y, x] < -1.5:
+                z = depth[y, x]
+                dx = (x - K[2]) / K[0] * z - center[0]
+                dy = (y - K[3]) / K[1] * z - center[1]
+                marked = np.sqrt(dx * dx + dy * dy + (z - center[2]) ** 2) < reach
+            label = labels[y, x]
+            shown = label <= UNKNOWN or label == BEHIND
+            both += marked and shown
+            either += marked or shown
+    return both / max(either, 1) if known else 1.0
 
 
 @numba.njit(**_kernel)

@@ -30,6 +30,7 @@ class TemplateDetector:
     depth_proposals: DepthProposals = DepthProposals()
     color_proposals: ColorProposals = ColorProposals()
     features: FeatureMatching = FeatureMatching()
+    with_features: bool = True  # propose and recognize what has texture by its local features
     segmentation: SupportPlaneSegmentation = SupportPlaneSegmentation()
     retrieval: TemplateRetrieval = TemplateRetrieval(top_k=4)  # without depth only
     refiner: LMRefiner = LMRefiner()
@@ -51,36 +52,68 @@ class TemplateDetector:
     min_distance: Share = 0.25  # diameters between two instances
     max_overlap: Share = 0.4  # share of a detection's pixels that a better one may claim
 
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+    def detect(
+        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
+    ) -> list[Detection]:
         """All instances of the objects in one frame, best first; empty when there are none.
+
+        `effort` is the share of the proposals that are looked into. Below 1 local features are
+        left out as well: an object in plain view is found with a tenth of the proposals in a third
+        of the time.
 
         With depth, templates stand on the foreground at the scale its depth gives; without, they
         are tried at a ladder of distances, which is slower and finds less. What has texture is
         also proposed by its local features.
         """
+        if effort < 1:
+            return self._with_effort(effort).detect(frame, references)
         found: list[_Found] = []
-        features = FrameFeatures.of(frame)
+        features = FrameFeatures.of(frame) if self.with_features else None
         if frame.depth is not None and (frame.depth > 0).any():
             foreground = self.segmentation.foreground(frame)
             maps = DepthMaps.of(frame, foreground)
             for reference in references:
-                poses = [T for T, _ in self.features.hypotheses(features, reference)]
+                poses, keypoints = self._recognized(features, reference)
                 poses += self.depth_proposals.propose(maps, reference, self.proposals)
-                keypoints = KeypointPairs.of(features, reference)
                 found += self._verify(frame, keypoints, foreground, reference, poses)
         else:
             frame, foreground = frame.without_depth(), None
             for reference in references:
-                poses = [T for T, _ in self.features.hypotheses(features, reference)]
+                poses, keypoints = self._recognized(features, reference)
                 poses += self.color_proposals.propose(frame, reference, self.proposals)
-                keypoints = KeypointPairs.of(features, reference)
                 found += self._verify_colors(frame, keypoints, reference, poses)
         return self._select(frame, foreground, found)
+
+    def _with_effort(self, share: float) -> TemplateDetector:
+        def few(count: int) -> int:
+            return max(1, round(share * count))
+
+        return replace(
+            self,
+            proposals=few(self.proposals),
+            most_similar=few(self.most_similar),
+            glanced=few(self.glanced),
+            best_looking=few(self.best_looking),
+            refined=few(self.refined),
+            places=few(self.places),
+            cut_out_again=round(share * self.cut_out_again),
+            turned=round(share * self.turned),
+            with_features=False,
+        )
+
+    def _recognized(
+        self, features: FrameFeatures | None, reference: ObjectReference
+    ) -> tuple[list[NDArray[np.float64]], KeypointPairs | None]:
+        """Poses T_cam_obj [4, 4] by local features, and their pairs, which a check can ask."""
+        if features is None:
+            return [], None
+        poses = [T for T, _ in self.features.hypotheses(features, reference)]
+        return poses, KeypointPairs.of(features, reference)
 
     def _verify(
         self,
         frame: RGBDFrame,
-        keypoints: KeypointPairs,
+        keypoints: KeypointPairs | None,
         foreground: NDArray[np.bool_] | None,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
@@ -121,7 +154,7 @@ class TemplateDetector:
     def _verify_colors(
         self,
         frame: RGBDFrame,
-        keypoints: KeypointPairs,
+        keypoints: KeypointPairs | None,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
     ) -> list[_Found]:

@@ -81,6 +81,8 @@ class LMRefiner:
     look_alikes: LookAlikes = LookAlikes()
     turned: FewOrNone = 4  # look-alikes of the best hypothesis that are tried as well
     refine_best: Few = 3  # hypotheses that also pass the fine levels
+    promising: Share = 0.75  # the share of the best one's fit that they have at least
+    one_valley: NonNegative = 0.05  # diameters; those closer after the coarse levels are one
     # The first hypothesis is believed unless another fits better by this factor: a detector that
     # saw the surroundings knows more than its mask says.
     first_factor: Positive = 1.1
@@ -145,8 +147,9 @@ class LMRefiner:
         _, T, _ = max(candidates, key=lambda c: c[0].fit)
         turned = self.turned_poses(frame, reference, T, mask)
         candidates += map_threads(coarsely, turned)
-        order = np.argsort([-belief(i, c[0]) for i, c in enumerate(candidates)])
-        best = [int(i) for i in order[: self.refine_best]]
+        best = self._worth_refining(
+            reference, [(belief(i, c[0]), c[1]) for i, c in enumerate(candidates)]
+        )
         results = map_threads(finely, [candidates[i][1] for i in best])
         total = sum(c[2] for c in candidates) + sum(r[2] for r in results)
         beliefs = [belief(i, r[0]) for i, r in zip(best, results, strict=True)]
@@ -156,6 +159,21 @@ class LMRefiner:
             return estimate
         rivals = self._rivals(frame, reference, T, mask, check, [(r[0], r[1]) for r in results])
         return replace(estimate, alternatives=rivals)
+
+    def _worth_refining(
+        self, reference: ObjectReference, candidates: Sequence[tuple[float, NDArray[np.float64]]]
+    ) -> list[int]:
+        """Places of the best, each in a valley of its own, by belief and pose [4, 4]."""
+        order = sorted(range(len(candidates)), key=lambda i: -candidates[i][0])
+        best: list[int] = []
+        for i in order:
+            belief, T = candidates[i]
+            if len(best) == self.refine_best or belief < self.promising * candidates[order[0]][0]:
+                break
+            shifts = (_largest_shift(reference, T, candidates[k][1]) for k in best)
+            if all(shift > self.one_valley * reference.diameter_m for shift in shifts):
+                best.append(i)
+        return best
 
     def _rivals(
         self,

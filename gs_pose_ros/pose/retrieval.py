@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import Bounds, Cells, Count, Extent, Few, Many, NonNegative
+from gs_pose_ros.bounds import Bounds, Cells, Count, Extent, Few, FewOrNone, Many, NonNegative
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -40,6 +40,7 @@ class TemplateRetrieval:
     shape_weight: NonNegative = 1.0
     geometry_weight: NonNegative = 0.7
     top_k: Few = 8
+    beside_hints: FewOrNone = 3  # instead of top_k, where the detector has verified a pose
     min_angle_deg: Annotated[float, Bounds(0, 180)] = 20.0  # between two hypotheses
     min_mask_pixels: Count = 25
     features: FeatureMatching = FeatureMatching()
@@ -47,10 +48,11 @@ class TemplateRetrieval:
     def initialize(
         self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
     ) -> list[PoseEstimate]:
-        """Up to `top_k` hypotheses: verified by the detector, then from features, then retrieved.
+        """Hypotheses: verified by the detector, then from features, then retrieved.
 
-        The score is the detection's, the inliers n as n / (n + least inliers), or the cosine
-        between the embeddings. Only the detector's if the mask has too few pixels.
+        Up to `top_k` or, where there are verified ones, those and `beside_hints`. The score is
+        the detection's, the inliers n as n / (n + least inliers), or the cosine between the
+        embeddings. Only the detector's if the mask has too few pixels.
         """
         mask = detection.full_mask(frame.camera.shape)
         hints = [
@@ -77,8 +79,9 @@ class TemplateRetrieval:
         poses = self._translations(frame, reference, bank, mask, area, center)
         order = np.argsort(-similarity)
         kept: list[PoseEstimate] = hints + self._from_features(frame, reference, mask)
+        count = len(hints) + self.beside_hints if hints else self.top_k
         for i in order:
-            if len(kept) >= self.top_k:
+            if len(kept) >= count:
                 break
             R = poses[i][:3, :3]
             angles = [se3.rotation_angle(k.T_cam_obj[:3, :3], R) for k in kept]

@@ -20,8 +20,13 @@ from gs_pose_ros.objects.database import ObjectReference
 class Detector(Protocol):
     """Finds objects in a frame, e.g. `TemplateDetector`."""
 
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
-        """All instances found of all these objects, best first; empty if there are none."""
+    def detect(
+        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
+    ) -> list[Detection]:
+        """All instances found of all these objects, best first; empty if there are none.
+
+        `effort` in [0, 1]: below 1 in a hurry, at the risk of missing what is hard to see.
+        """
         ...
 
 

@@ -15,13 +15,12 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.agreement import (
-    BEHIND,
-    UNKNOWN,
     color_agreement,
     glances,
     label_pixels,
     outline_agreement,
     seamless_share,
+    silhouette_overlap,
     structure_agreement,
 )
 from gs_pose_ros.pose.feature_matching import FrameFeatures, KeypointPairs
@@ -250,16 +249,15 @@ class Verification:
                 max(2.0, 0.03 * self.crop_size),
                 self.seam_contrast,
             )
-        silhouette = 1.0
-        labelled = window.mask > 0.5
-        if (window.mask == -2).any():  # of the foreground, what is near enough to be the object
-            center = reference.center_in(T_cam_obj).astype(np.float32)
-            distance = np.linalg.norm(window.camera.point_map(window.depth) - center, axis=-1)
-            labelled = (window.mask < -1.5) & (distance < 0.55 * reference.diameter_m)
-        if (window.mask != -1).any():
-            shown = (labels <= UNKNOWN) | (labels == BEHIND)
-            union = np.count_nonzero((labelled | shown) & (window.mask != -1))
-            silhouette = np.count_nonzero(labelled & shown) / max(union, 1)
+        camera = window.camera
+        silhouette = silhouette_overlap(
+            labels,
+            window.mask,
+            window.depth,
+            np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            reference.center_in(T_cam_obj),
+            0.55 * reference.diameter_m,
+        )
         check = PoseCheck(
             score=0.0,  # judged below
             reason='',
@@ -306,11 +304,17 @@ class Verification:
         check = self.check(frame, reference, T_cam_obj, mask)
         if not check.reason or check.score == 0:
             return check
+        agreeing = self.keypoints(frame, reference, T_cam_obj)
+        return self._judged(replace(check, keypoints=agreeing)) if agreeing else check
+
+    def keypoints(
+        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+    ) -> int:
+        """How many of the frame's keypoints around the object agree with a pose."""
         features = FrameFeatures.around(frame, reference, T_cam_obj)
         if features is None:
-            return check
-        agreeing = KeypointPairs.of(features, reference).agreeing(T_cam_obj)
-        return self._judged(replace(check, keypoints=agreeing))
+            return 0
+        return KeypointPairs.of(features, reference).agreeing(T_cam_obj)
 
     def _rejected(self, reason: str, visible: float = 0.0) -> PoseCheck:
         return PoseCheck(

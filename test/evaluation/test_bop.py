@@ -98,7 +98,9 @@ class FakeDetector:
 
     calls: int = 0
 
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+    def detect(
+        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
+    ) -> list[Detection]:
         self.calls += 1
         found = [Detection.from_full_mask('obj_000001', 0.9, square(1))]
         if self.calls == 1 and len(references) > 1:

@@ -31,13 +31,17 @@ class BrightPixels:
     def __init__(self) -> None:
         self.frames: list[RGBDFrame] = []
         self.searched: list[list[str]] = []
+        self.efforts: list[float] = []
         self.broken = False
 
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+    def detect(
+        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
+    ) -> list[Detection]:
         if self.broken:
             raise ZeroDivisionError('a bug')
         self.frames.append(frame)
         self.searched.append([reference.object_id for reference in references])
+        self.efforts.append(effort)
         mask = frame.color.mean(-1) > 0.9
         if not mask.any():
             return []
@@ -176,28 +180,47 @@ def test_a_broken_entry_leaves_the_other_objects(
     assert method.searched[-1] == ['mug']
 
 
+def feedback(world: World, status: Status, object_id: str = 'mug') -> None:
+    """What the refiner says of an object that it follows."""
+    msg = ObjectPoseArray(header=header_at(world.stamp_ns))
+    estimate = PoseEstimate(np.eye(4), 1.0, status)
+    stage = ObjectPose.STAGE_TRACKED
+    msg.poses = [estimate_to_message(msg.header, object_id, 0, estimate, stage)]
+    world.send('gs_refiner/poses', msg)
+
+
 def test_rests_while_tracked_and_wakes_when_lost(
     world: World, detections: list, method: BrightPixels
 ) -> None:
     world.show_until(lambda: detections, 'detections')
-
-    def feedback(status: Status) -> None:
-        msg = ObjectPoseArray(header=header_at(world.stamp_ns))
-        estimate = PoseEstimate(np.eye(4), 1.0, status)
-        stage = ObjectPose.STAGE_TRACKED
-        msg.poses = [estimate_to_message(msg.header, 'mug', 0, estimate, stage)]
-        world.send('gs_refiner/poses', msg)
-
-    feedback(Status.TRACKED)
+    feedback(world, Status.TRACKED)
     time.sleep(0.2)
     searches = len(method.searched)
     for _ in range(10):
         world.show()
-        feedback(Status.TRACKED)
+        feedback(world, Status.TRACKED)
         time.sleep(0.03)
     assert len(method.searched) == searches
-    feedback(Status.LOST)
+    feedback(world, Status.LOST)
     world.show_until(lambda: len(method.searched) > searches, 'a new search')
+
+
+def test_what_was_lost_is_searched_for_first_and_in_a_hurry(
+    world: World, database: ObjectDatabase, method: BrightPixels
+) -> None:
+    parameters = {'recovery_s': 1.0, 'recovery_effort': 0.2}
+    world.add(DetectorNode, method=method, parameters=parameters)
+    database.save(make_reference('cup'))
+    announce(world, database)
+    world.show_until(lambda: method.searched[-1:] == [['cup', 'mug']], 'a search for both')
+    assert set(method.efforts) == {1.0}
+    feedback(world, Status.TRACKED)
+    world.show_until(lambda: method.searched[-1] == ['cup'], 'a search for the other')
+    feedback(world, Status.LOST)
+    world.show_until(lambda: method.searched[-1] == ['mug'], 'a search for the lost one')
+    assert method.efforts[-1] == 0.2
+    world.show_until(lambda: method.searched[-1] == ['cup', 'mug'], 'a search for both again')
+    assert method.efforts[-1] == 1.0
 
 
 def test_a_silent_refiner_does_not_keep_it_asleep(

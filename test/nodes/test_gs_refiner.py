@@ -83,7 +83,9 @@ class Follower:
 class Everywhere:
     """Finds the first object in every image that is not dark."""
 
-    def detect(self, frame: RGBDFrame, references: Sequence[ObjectReference]) -> list[Detection]:
+    def detect(
+        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
+    ) -> list[Detection]:
         if frame.color.mean() < 0.1:
             return []
         mask = np.ones(CAMERA.shape, bool)

@@ -143,7 +143,7 @@ def test_poses_of_the_detector_come_first(scene: Scene) -> None:
     found = RETRIEVAL.initialize(scene.frame, reference(), detection)
     assert np.array_equal(found[0].T_cam_obj, hint)
     assert found[0].score == 0.9
-    assert len(found) == RETRIEVAL.top_k
+    assert len(found) == 1 + RETRIEVAL.beside_hints
     # What lies near it need not be tried again.
     for other in found[1:]:
         assert pose_error(other.T_cam_obj, hint, reference())[0] >= RETRIEVAL.min_angle_deg - 1e-6
