@@ -142,7 +142,12 @@ class LMRefiner:
         if len(starts) == 1 and self.spread > 1:
             starts += turned_about(reference, starts[0], self.spread - 1, self.spread_deg)
         if mask is not None:
-            starts = [align_to_mask(frame, reference, T, mask) for T in starts]
+            aligned = [align_to_mask(frame, reference, T, mask) for T in starts]
+            # A part of the object may be hidden: then the given place can be the better one.
+            starts = [
+                self._better_start(frame, reference, pair, mask)
+                for pair in zip(starts, aligned, strict=True)
+            ]
         candidates = map_threads(coarsely, starts)
         _, T, _ = max(candidates, key=lambda c: c[0].fit)
         turned = self.turned_poses(frame, reference, T, mask)
@@ -271,14 +276,15 @@ class LMRefiner:
         frame: RGBDFrame,
         reference: ObjectReference,
         poses: Sequence[NDArray[np.float64]],
+        mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float64]:
         """The pose of the lowest cost at the coarsest level, in one window for all."""
         level = self.coarse[0]
         window = ObjectWindow.around(
-            frame, reference, poses[0], None, self.crop_padding, level.crop_size
+            frame, reference, poses[-1], mask, self.crop_padding, level.crop_size
         )
         if window is None:
-            return poses[0]
+            return poses[-1]
         gaussians = self._gaussians(reference, level)
         costs = []
         for T in poses:
@@ -469,7 +475,7 @@ def _aligned(
         return T_cam_obj
     camera = window.camera
     image = rasterize(reference.gaussians, camera, T_cam_obj)
-    solid = image[:, 4] > 0.5
+    solid = (image[:, 4] > 0.5) & (window.mask >= 0)  # outside the image nothing is marked
     if not solid.any():
         return T_cam_obj
     labelled = window.mask > 0.5

@@ -97,7 +97,7 @@ class Verification:
     seam_contrast: Share = 0.06  # colours that differ less across the outline are one surface
     min_pixels: Count = 30  # of the silhouette in the crop that lie inside the image
     min_visible: Share = 0.25
-    min_score: Share = 0.45
+    min_score: Share = 0.42
 
     def check(
         self,
