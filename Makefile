@@ -67,7 +67,7 @@ bench: setup
 	for name in rasterizer registration stages transport; do \
 		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py || exit 1; done
 	@[ -n '$(BOP)' ] || echo 'for the others: make bench BOP=<a BOP set with train/ test/ track/>'
-	for name in $(if $(BOP),calibration ambiguity adaptation tracking refinement); do \
+	for name in $(if $(BOP),calibration ambiguity adaptation ablations tracking refinement); do \
 		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py --root $(BOP) || exit 1; done
 
 # On a machine with a CUDA device: parity with the CPU, and its times.

@@ -8,7 +8,6 @@ the references) and with light changed once more; and pictures of what the splat
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,24 +17,22 @@ import numpy as np
 import torch
 import tyro
 from figures import RESULTS, origin, print_table, write_figures
-from measure_refinement import Row
+from measure_refinement import SINGLE, Row
 from numpy.typing import NDArray
 from refinement_cases import Case, Pose, read_cases
 
 from gs_pose_ros.losses import psnr
 from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.lie_refiner import LieRefiner
-from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.stages import Refiner
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering import render
 
-_LM = LMRefiner(turned=0, refine_best=1)
 ROWS: dict[str, Refiner] = {
     'gs2pose, not adapted': LieRefiner(adapt=False),
     'gs2pose': LieRefiner(),
-    'lm': _LM,
-    'lm, adapted': replace(_LM, adapt=True),
+    'lm': SINGLE,
+    'lm, adapted': replace(SINGLE, adapt=True),
 }
 
 
@@ -99,9 +96,7 @@ class MeasureAdaptation:
 def _row(refiner: Refiner, cases: list[Case], starts: list[Pose]) -> dict[str, float | int]:
     row = Row()
     for case, start in zip(cases, starts, strict=True):
-        begun = time.perf_counter()
-        estimate = refiner.refine(case.frame, case.reference, [start], case.mask)
-        row.add(case, estimate, time.perf_counter() - begun)
+        row.measure(refiner, case, [start])
     return row.figures()
 
 

@@ -9,7 +9,7 @@ Algorithm 1 of GS-Pose, `gs2pose` the refiner of GS2Pose.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import small_gicp
 import tyro
 from figures import RESULTS, origin, print_table, write_figures
 from numpy.typing import NDArray
-from refinement_cases import Case, Pose, read_cases, retrieved
+from refinement_cases import Case, Pose, Start, draw_starts, read_cases, retrieved
 
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_translation_error
@@ -33,7 +33,8 @@ from gs_pose_ros.pose.stages import Refiner
 
 # Rotation (degrees) and shift (share of the distance) of the starts around the truth.
 STARTS = ((5, 0.02), (10, 0.02), (20, 0.05), (30, 0.05), (45, 0.1))
-_SINGLE = LMRefiner(turned=0, refine_best=1)
+CHANGED = ((10, 0.02), (20, 0.05))  # those that are also given with the picture changed
+SINGLE = LMRefiner(turned=0, refine_best=1)  # as one start wants it
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,11 @@ ROWS: dict[str, Refiner] = {
     'icp': ICPRefiner(),
     'paper': GSRefiner(),
     'gs2pose': LieRefiner(),
-    'lm few': _SINGLE,  # on the cases of the slow ones
-    'lm': _SINGLE,
-    'lm rgb': WithoutDepth(_SINGLE),
-    'lm k=12': replace(_SINGLE, spread=12, spread_deg=32.0, refine_best=3),
-    'lm rgb k=12': WithoutDepth(replace(_SINGLE, spread=12, spread_deg=32.0, refine_best=3)),
+    'lm few': SINGLE,  # on the cases of the slow ones
+    'lm': SINGLE,
+    'lm rgb': WithoutDepth(SINGLE),
+    'lm k=12': replace(SINGLE, spread=12, spread_deg=32.0, refine_best=3),
+    'lm rgb k=12': WithoutDepth(replace(SINGLE, spread=12, spread_deg=32.0, refine_best=3)),
 }
 
 
@@ -121,8 +122,11 @@ class Row:
     seconds: list[float] = field(default_factory=list)
     renders: list[int] = field(default_factory=list)
 
-    def add(self, case: Case, estimate: PoseEstimate, seconds: float) -> None:
+    def measure(self, refiner: Refiner, case: Case, poses: Sequence[Pose]) -> None:
         """One more case; what is lost counts with the pose it has."""
+        begun = time.perf_counter()
+        estimate = refiner.refine(case.frame, case.reference, poses, case.mask)
+        self.seconds.append(time.perf_counter() - begun)
         angle, shift = rotation_translation_error(
             estimate.T_cam_obj, case.T_cam_obj, case.truth.symmetries
         )
@@ -130,8 +134,23 @@ class Row:
         distance = error(estimate.T_cam_obj, case.T_cam_obj, case.truth.points)
         share = shift / float(np.linalg.norm(case.T_cam_obj[:3, 3]))
         self.errors.append((np.degrees(angle), share, distance / case.truth.diameter_m))
-        self.seconds.append(seconds)
         self.renders.append(estimate.iterations)
+
+    @classmethod
+    def joined(cls, rows: Iterable[Row]) -> Row:
+        """The cases of all these rows, in their order."""
+        out = cls()
+        for row in rows:
+            out.errors += row.errors
+            out.seconds += row.seconds
+            out.renders += row.renders
+        return out
+
+    @property
+    def within_1deg_1pc(self) -> NDArray[np.bool_]:
+        """Which cases [n] came within 1 degree and 1 % of the distance."""
+        angle, share, _ = np.array(self.errors).T
+        return (angle < 1) & (share < 0.01)
 
     def figures(self) -> dict[str, float | int]:
         """Shares, medians and percentiles."""
@@ -139,7 +158,7 @@ class Row:
         p50, p95 = 1000 * np.percentile(self.seconds, (50, 95))
         return {
             'n': len(angle),
-            'success_1deg_1pc': float(np.mean((angle < 1) & (share < 0.01))),
+            'success_1deg_1pc': float(np.mean(self.within_1deg_1pc)),
             'success_add_005': float(np.mean(add < 0.05)),
             'success_add_010': float(np.mean(add < 0.1)),
             'median_deg': float(np.median(angle)),
@@ -155,11 +174,13 @@ class MeasureRefinement:
     """Every row from every start, on the same cases; true masks."""
 
     root: Path
-    """BOP set with train/ and test/."""
+    """BOP set."""
     db: Path = Path('out/benchmarks/refinement')
-    """Objects; what is missing is registered from train/."""
+    """Objects; what is missing is registered from `refs_split`."""
     split: str = 'test'
     """Split of the cases."""
+    refs_split: str = 'train'
+    """Split of the pictures to register from."""
     cases: int = 24
     """Instances, evenly spread over the visible ones."""
     min_visible: float = 0.5
@@ -168,27 +189,23 @@ class MeasureRefinement:
     """Which refiners, separated by commas."""
     slow_cases: int = 0
     """Give `paper`, `gs2pose` and `lm few` only that many of the cases, evenly spread; 0: all."""
+    changed: bool = True
+    """Also in other light and behind a board."""
+    note: str = ''
+    """What a reader of the figures must know of the set; written beside them."""
+    name: str = 'refinement'
+    """Of the files."""
     out: Path = RESULTS
-    """Folder for refinement.json and refinement.png."""
+    """Folder for the .json and the .png."""
 
     def run(self) -> None:
         """Measure, print the tables, write the files."""
         figures = origin(f'refinement, {self.root.resolve().name} {self.split}', asdict(self))
-        cases = read_cases(self.root, self.split, self.db, self.cases, self.min_visible)
+        cases = read_cases(
+            self.root, self.split, self.db, self.cases, self.min_visible, self.refs_split
+        )
         names = [name.strip() for name in self.rows.split(',')]
-        rng = np.random.default_rng(0)
-        kinds: dict[str, list[tuple[Case, list[Pose]]]] = {
-            f'{angle} deg, {share:.0%}': [(c, [c.start(angle, share, rng)]) for c in cases]
-            for angle, share in STARTS
-        }
-        for near in ('10 deg, 2%', '20 deg, 5%'):
-            changes: dict[str, Callable[[Case], Case]] = {
-                'relit': lambda c: c.relit(rng),
-                'hidden 25%': lambda c: c.occluded(0.25, rng),
-                'hidden 50%': lambda c: c.occluded(0.5, rng),
-            }
-            for what, change in changes.items():
-                kinds[f'{near}, {what}'] = [(change(c), start) for c, start in kinds[near]]
+        kinds = draw_starts(cases, STARTS, CHANGED if self.changed else ())
         kinds['retrieval'] = [(c, poses) for c in cases if (poses := retrieved(c))]
         for name in names:  # loads or compiles every kernel, prepares every object
             for case in {c.reference.object_id: c for c in cases}.values():
@@ -214,18 +231,16 @@ class MeasureRefinement:
             },
             'starts': results,
         }
-        write_figures(self.out, 'refinement', figures)
-        plot(results, self.out / 'refinement.png')
+        write_figures(self.out, self.name, figures)
+        plot(results, self.out / f'{self.name}.png')
 
-    def _row(self, name: str, starts: Sequence[tuple[Case, list[Pose]]]) -> dict[str, float | int]:
+    def _row(self, name: str, starts: Sequence[Start]) -> dict[str, float | int]:
         if name in SLOW and self.slow_cases:
             places = np.linspace(0, len(starts) - 1, self.slow_cases).round().astype(int)
             starts = [starts[i] for i in np.unique(places)]
         row = Row()
         for case, poses in starts:
-            begun = time.perf_counter()
-            estimate = ROWS[name].refine(case.frame, case.reference, poses, case.mask)
-            row.add(case, estimate, time.perf_counter() - begun)
+            row.measure(ROWS[name], case, poses)
         return row.figures()
 
 

@@ -1,7 +1,9 @@
 """Run the real data sets and write their figures; docs/real_sets.md says what came out.
 
     python benchmarks/real_sets.py desk --root DIR --out OUT
+    python benchmarks/real_sets.py desk-refinement --root DIR --out OUT
     python benchmarks/real_sets.py ycbv --root DIR --renders RENDERS --out OUT
+    python benchmarks/real_sets.py ycbv-refinement --root DIR --renders RENDERS --out OUT
     python benchmarks/real_sets.py fox --root DIR --out OUT [--box LOW HIGH]
     python benchmarks/real_sets.py cube-video --root DIR --db DATABASE --out OUT
 
@@ -22,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
+from measure_refinement import MeasureRefinement
 from numpy.typing import NDArray
 
 from gs_pose_ros.errors import GsPoseError
@@ -43,6 +46,7 @@ from gs_pose_ros.rendering import render
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
 
 Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
+DESK_REFS, DESK_TEST = '.:0-29', '.:30-59'
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,44 @@ class Desk:
                 name = f'real_desk_{_variant(depth, gt_masks)}'
                 BopEvaluation(
                     root=self.root,
-                    refs_split='.:0-29',
-                    split='.:30-59',
+                    refs_split=DESK_REFS,
+                    split=DESK_TEST,
                     images=self.images,
                     depth=depth,
                     gt_masks=gt_masks,
-                    db=self.out / f'desk_db_{"rgbd" if depth else "rgb"}',
+                    db=_desk_db(self.out, depth),
                     json=self.out / f'{name}.json',
                     report=self.out / name,
                 ).run()
+
+
+@dataclass(frozen=True)
+class DeskRefinement:
+    """Refiners against each other from starts around the true poses in the desk's test frames."""
+
+    root: Path
+    out: Path
+    cases: int = 24
+    slow_cases: int = 4
+
+    def run(self) -> None:
+        """The rows of `measure_refinement.py`; the light is a real one as it is."""
+        MeasureRefinement(
+            root=self.root,
+            db=_desk_db(self.out, depth=True),
+            split=DESK_TEST,
+            refs_split=DESK_REFS,
+            cases=self.cases,
+            slow_cases=self.slow_cases,
+            changed=False,
+            note='The reference poses are themselves good to 2 mm and 0.5 deg only.',
+            name='refinement_real_desk',
+            out=self.out,
+        ).run()
+
+
+def _desk_db(out: Path, depth: bool) -> Path:
+    return out / f'desk_db_{"rgbd" if depth else "rgb"}'
 
 
 @dataclass(frozen=True)
@@ -82,22 +115,48 @@ class Ycbv:
 
     def run(self) -> None:
         """With depth; with and without the true masks."""
-        whole = self.out / 'ycbv_samples'
-        whole.mkdir(parents=True, exist_ok=True)
-        # The evaluation wants references, models and test images below one folder.
-        parts = (('train', self.renders), ('test', self.root), ('models', self.root))
-        for part, source in parts:
-            if not (whole / part).exists():
-                (whole / part).symlink_to((source / part).resolve())
         for gt_masks in (True, False):
             name = f'real_ycbv_{_variant(True, gt_masks)}'
             BopEvaluation(
-                root=whole,
+                root=_whole_ycbv(self.root, self.renders, self.out),
                 gt_masks=gt_masks,
                 db=self.out / 'ycbv_db',
                 json=self.out / f'{name}.json',
                 report=self.out / name,
             ).run()
+
+
+@dataclass(frozen=True)
+class YcbvRefinement:
+    """Refiners against each other from starts around the true poses of the six objects."""
+
+    root: Path
+    renders: Path
+    out: Path
+
+    def run(self) -> None:
+        """The rows of `measure_refinement.py` that are quick."""
+        MeasureRefinement(
+            root=_whole_ycbv(self.root, self.renders, self.out),
+            db=self.out / 'ycbv_db',
+            cases=0,
+            rows='icp,lm,lm rgb,lm k=12,lm rgb k=12',
+            changed=False,
+            note='Six cases of two frames; the meshes of three have no texture. How good the '
+            'reference poses are is not known.',
+            name='refinement_real_ycbv',
+            out=self.out,
+        ).run()
+
+
+def _whole_ycbv(root: Path, renders: Path, out: Path) -> Path:
+    """References, models and test images below one folder, as an evaluation wants them."""
+    whole = out / 'ycbv_samples'
+    whole.mkdir(parents=True, exist_ok=True)
+    for part, source in (('train', renders), ('test', root), ('models', root)):
+        if not (whole / part).exists():
+            (whole / part).symlink_to((source / part).resolve())
+    return whole
 
 
 def _variant(depth: bool, gt_masks: bool) -> str:
@@ -357,5 +416,12 @@ def _write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
 
 
 if __name__ == '__main__':
-    commands = {'desk': Desk, 'ycbv': Ycbv, 'fox': Fox, 'cube-video': CubeVideo}
+    commands = {
+        'desk': Desk,
+        'desk-refinement': DeskRefinement,
+        'ycbv': Ycbv,
+        'ycbv-refinement': YcbvRefinement,
+        'fox': Fox,
+        'cube-video': CubeVideo,
+    }
     tyro.extras.subcommand_cli_from_dict(commands).run()

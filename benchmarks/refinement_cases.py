@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,10 +80,49 @@ class Case:
         )
 
 
-def read_cases(root: Path, split: str, db: Path, count: int, min_visible: float) -> list[Case]:
+Start = tuple[Case, list[Pose]]  # a case, and the hypotheses that a refiner gets, best first
+Change = Callable[[Case, np.random.Generator], Case]
+CHANGES: dict[str, Change] = {
+    'relit': Case.relit,
+    'hidden 25%': lambda case, rng: case.occluded(0.25, rng),
+    'hidden 50%': lambda case, rng: case.occluded(0.5, rng),
+}
+
+
+def draw_starts(
+    cases: Sequence[Case],
+    starts: Sequence[tuple[float, float]],
+    changed: Sequence[tuple[float, float]] = (),
+    changes: Mapping[str, Change] = CHANGES,
+) -> dict[str, list[Start]]:
+    """For each kind of start one of every case, in their order.
+
+    `starts` are pairs of degrees and shares of the distance; those of `changed` are given once
+    more for every change of the picture. The same arguments draw the same starts.
+    """
+    rng = np.random.default_rng(0)
+    kinds = {_kind(*s): [(case, [case.start(*s, rng)]) for case in cases] for s in starts}
+    for near in (_kind(*s) for s in changed):
+        for name, change in changes.items():
+            kinds[f'{near}, {name}'] = [(change(case, rng), poses) for case, poses in kinds[near]]
+    return kinds
+
+
+def _kind(angle_deg: float, share: float) -> str:
+    return f'{angle_deg} deg, {share:.0%}'
+
+
+def read_cases(
+    root: Path,
+    split: str,
+    db: Path,
+    count: int,
+    min_visible: float,
+    refs_split: str = 'train',
+) -> list[Case]:
     """`count` instances, evenly spread over those visible enough; 0 is all.
 
-    Objects that the database misses are registered from train/.
+    Objects that the database misses are registered from `refs_split`.
     """
     chosen = [
         (image, instance)
@@ -92,19 +131,21 @@ def read_cases(root: Path, split: str, db: Path, count: int, min_visible: float)
         if instance.visible_fraction >= min_visible
     ]
     places = np.linspace(0, len(chosen) - 1, count or len(chosen)).round().astype(int)
-    return _cases(root, db, [chosen[i] for i in np.unique(places)])
+    return _cases(root, db, [chosen[i] for i in np.unique(places)], refs_split)
 
 
 def read_sequence(root: Path, split: str, scene: int, db: Path) -> list[Case]:
     """The first instance in every image of a scene, in order."""
     images = [image for image in read_bop_split(root, split) if image.scene_id == scene]
-    return _cases(root, db, [(image, image.instances[0]) for image in images])
+    return _cases(root, db, [(image, image.instances[0]) for image in images], 'train')
 
 
-def _cases(root: Path, db: Path, chosen: Sequence[tuple[BopImage, BopInstance]]) -> list[Case]:
+def _cases(
+    root: Path, db: Path, chosen: Sequence[tuple[BopImage, BopInstance]], refs_split: str
+) -> list[Case]:
     numbers = sorted({instance.object_id for _, instance in chosen})
     models = read_bop_models(root, numbers)
-    references = _references(root, db, numbers)
+    references = _references(root / refs_split, db, numbers)
     cases = []
     for image, instance in chosen:
         mask = instance.visible_mask()
@@ -122,13 +163,12 @@ def _cases(root: Path, db: Path, chosen: Sequence[tuple[BopImage, BopInstance]])
     return cases
 
 
-def _references(root: Path, db: Path, numbers: Sequence[int]) -> dict[int, ObjectReference]:
+def _references(views: Path, db: Path, numbers: Sequence[int]) -> dict[int, ObjectReference]:
     db.mkdir(parents=True, exist_ok=True)
     database = ObjectDatabase(db)
     for number in numbers:
         if object_name(number) not in database.object_ids():
-            views = read_bop_views(root / 'train', number)
-            database.save(register(object_name(number), views))
+            database.save(register(object_name(number), read_bop_views(views, number)))
     return {number: database.load(object_name(number)) for number in numbers}
 
 

@@ -41,6 +41,7 @@ class Problem(NamedTuple):
     noise_per_m2: float
     cut: float  # of the robust costs, in sigmas
     shading_px: float  # what varies slower is left out; 0: all is compared
+    exposure: bool  # whether gain and offset are fitted
     work: Work
     image: NDArray[np.float32]  # [S, 5, S]
     seen: NDArray[np.float32]  # [S, S, 3]
@@ -72,7 +73,8 @@ def linearize(p, T, gain, H, gradients):
         seen = p.seen
         seen[:] = p.color
         remove_shading(p.image, seen, p.depth, p.shading_px, depth_cut)
-    gain[:] = fit_gain(p.image, seen, p.depth, depth_cut, gain)
+    if p.exposure:
+        gain[:] = fit_gain(p.image, seen, p.depth, depth_cut, gain)
     center = _center_in(p, T)
     noise = p.noise_m + p.noise_per_m2 * center[2] ** 2
     sigmas = np.array([p.sigma_color, np.hypot(p.sigma_depth, noise), p.sigma_silhouette])

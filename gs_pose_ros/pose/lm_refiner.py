@@ -65,6 +65,8 @@ class LMRefiner:
     # with the light, not with the object. 0 compares them as they are.
     detail: Share = 0.12
     detail_from: CropSize = 64  # coarser levels only find the valley, and shading helps there
+    # A gain and an offset are fitted for each channel; off, the colours are taken as they are.
+    exposure: bool = True
     # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
     depth_noise_m: NonNegative = 0.001
     depth_noise_per_m2: NonNegative = 0.002
@@ -414,6 +416,7 @@ class LMRefiner:
             noise_per_m2=self.depth_noise_per_m2,
             cut=self.robust_cut,
             shading_px=self.detail * camera.width if with_detail else 0.0,
+            exposure=self.exposure,
             work=work_for(splats, camera),
             image=np.empty((camera.height, 5, camera.width), np.float32),
             seen=np.empty_like(window.color),

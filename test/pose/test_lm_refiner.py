@@ -220,6 +220,22 @@ def test_the_pose_is_found_under_another_light(with_depth: bool) -> None:
     assert shift < (1.5 if with_depth else 6)
 
 
+def test_without_exposure_other_light_remains_a_residual() -> None:
+    lit = make_scene([(reference(), standing())], gain=0.65, offset=0.05)
+    level = replace(REFINER.coarse[0], iterations=0)  # the only one that compares shading as well
+    window = ObjectWindow.around(
+        lit.frame, reference(), lit.T_cam_obj[0], lit.masks[0], 1.3, level.crop_size
+    )
+    assert window is not None
+    costs = []
+    for refiner in (REFINER, replace(REFINER, exposure=False)):
+        gaussians = reference().gaussians
+        _, _, end = refiner._level(gaussians, reference(), window, lit.T_cam_obj[0], level)
+        assert end is not None
+        costs.append(end.cost)
+    assert costs[0] < 0.9 * costs[1]
+
+
 # --- Answers -------------------------------------------------------------------------------------
 
 
