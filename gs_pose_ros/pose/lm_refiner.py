@@ -45,14 +45,17 @@ class PyramidLevel:
     iterations: int
     depth_sigma: float  # scale of a depth residual, in diameters, on top of the sensor's noise
     color_sigma: float  # scale of a colour residual, of [0, 1]
+    # Gaussians closer than so many pixels are merged: smooth surfaces have smooth costs, but their
+    # distance is less exact.
+    merged_px: float = 1.0
 
 
 _BLOCKS = 8  # across a crop: residuals further apart than this are independent
 _NEUTRAL = np.array([1.0, 1, 1, 0, 0, 0])  # gains and offsets of the colours
-COARSE = (PyramidLevel(40, 6, 0.1, 0.2), PyramidLevel(64, 6, 0.03, 0.1))
+COARSE = (PyramidLevel(40, 10, 0.1, 0.2), PyramidLevel(64, 10, 0.03, 0.1, 2.0))
 # The last one is as fine as the splats were fitted: at 144 px the pixel filter widens outlines
 # so that distances without depth come out 1.5 % wrong (0.6 % so).
-FINE = (PyramidLevel(96, 6, 0.01, 0.08), PyramidLevel(224, 6, 0.004, 0.06))
+FINE = (PyramidLevel(96, 10, 0.01, 0.08), PyramidLevel(224, 10, 0.004, 0.06))
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class LMRefiner:
     splat_error: Positive = 4.0
     splat_offset: NonNegative = 0.002
     splat_error_without_depth: Positive = 2.75
-    robust_cut: Positive = 4.0  # Tukey's limit in sigmas
+    robust_cut: Positive = 6.0  # Tukey's limit in sigmas
     coarse: tuple[PyramidLevel, ...] = COARSE
     fine: tuple[PyramidLevel, ...] = FINE
     look_alikes: LookAlikes = LookAlikes()
@@ -297,7 +300,8 @@ class LMRefiner:
 
     def _gaussians(self, reference: ObjectReference, level: PyramidLevel) -> Gaussians:
         extent = self.crop_padding * reference.diameter_m
-        return for_resolution(reference.gaussians, extent, level.crop_size)
+        pixels = round(level.crop_size / level.merged_px)
+        return for_resolution(reference.gaussians, extent, pixels)
 
     def descend(
         self,
