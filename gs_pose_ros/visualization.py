@@ -1,6 +1,6 @@
 """Draw poses onto a picture: axes, 3-D box, outline of the splat, mask, label.
 
-Plain NumPy and OpenCV, so that a node, the report and the demo draw the same picture.
+NumPy and OpenCV, no window system: a node, the report and the demo draw the same picture.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.geometry.se3 import transform
+from gs_pose_ros.rendering.numba_rasterizer import rasterize_scene
 
 if TYPE_CHECKING:
+    from gs_pose_ros.gaussians import Gaussians
     from gs_pose_ros.objects.database import ObjectReference
 
 Color = tuple[int, int, int]
@@ -63,17 +65,38 @@ def draw_overlay(
     camera or outside the image leave no trace but their label. Raises ValueError when the size
     of the image or of a mask is not the camera's.
     """
-    if color.shape != (*camera.shape, 3):
-        raise ValueError(f'color must be {(*camera.shape, 3)}, got {color.shape}')
-    if color.dtype == np.uint8:
-        picture = np.ascontiguousarray(color).copy()
-    else:
-        picture = np.rint(np.clip(color, 0, 1) * 255).astype(np.uint8)
+    picture = _picture(color, camera)
     paints = _paints({_name(item.label) for item in objects})
     for item in objects:
         paint = GRAY if item.status == 'lost' else paints[_name(item.label)]
         _draw_object(picture, camera, item, paint)
     return picture
+
+
+def draw_rendering(
+    color: NDArray, camera: Camera, objects: Sequence[tuple[Gaussians, NDArray[np.float64]]]
+) -> NDArray[np.uint8]:
+    """A new picture [H, W, 3] RGB uint8: `color` dark and gray, the objects as their splats look.
+
+    `objects` are Gaussians with T_cam_obj [4, 4]; they hide each other. What a pose is worth shows
+    best where this picture and the camera's are looked at in turn. Raises ValueError as
+    `draw_overlay` does.
+    """
+    gray = _picture(color, camera).mean(-1, keepdims=True) * (0.5 / 255)
+    if not objects:
+        return _picture(np.repeat(gray, 3, -1), camera)
+    image = rasterize_scene(objects, camera)
+    seen = image[:, :3].transpose(0, 2, 1) + (1 - image[:, 4, :, None]) * gray
+    return _picture(seen, camera)
+
+
+def _picture(color: NDArray, camera: Camera) -> NDArray[np.uint8]:
+    """A copy of `color` as RGB uint8."""
+    if color.shape != (*camera.shape, 3):
+        raise ValueError(f'color must be {(*camera.shape, 3)}, got {color.shape}')
+    if color.dtype == np.uint8:
+        return np.ascontiguousarray(color).copy()
+    return np.rint(np.clip(color, 0, 1) * 255).astype(np.uint8)
 
 
 def splat_outline(

@@ -10,7 +10,14 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
-from gs_pose_ros.visualization import AXES, GRAY, OverlayObject, draw_overlay, splat_outline
+from gs_pose_ros.visualization import (
+    AXES,
+    GRAY,
+    OverlayObject,
+    draw_overlay,
+    draw_rendering,
+    splat_outline,
+)
 
 CAMERA = Camera(300.0, 300.0, 159.5, 119.5, 320, 240)
 BOX = np.array([[-0.05, -0.04, -0.03], [0.05, 0.04, 0.03]])
@@ -162,3 +169,35 @@ def test_labels_stay_inside_the_picture() -> None:
         DARK, CAMERA, [OverlayObject('a long label', corner, None, None, 'tracked')]
     )
     assert (picture != DARK).any()
+
+
+def ball(color: tuple[float, float, float]) -> Gaussians:
+    points = sphere(0.05).gaussians.means.numpy()
+    return Gaussians.from_points(points, np.tile(color, (len(points), 1)), 0.003, 0.9, 0)
+
+
+def at(x: float, z: float) -> np.ndarray:
+    return se3.exp([x, 0, z, 0, 0, 0])
+
+
+def test_renderings_hide_each_other_whatever_their_order() -> None:
+    red, green = (ball((0.8, 0.1, 0.1)), at(0, 0.5)), (ball((0.1, 0.8, 0.1)), at(0.06, 0.7))
+    one, two = (draw_rendering(DARK, CAMERA, pair) for pair in ([red, green], [green, red]))
+    assert np.abs(one.astype(int) - two).max() <= 1
+    both = CAMERA.project(np.array([0.03, 0, 0.7]))  # the red one is before it
+    assert near(one, both)[..., 0].min() > 150
+    beside = CAMERA.project(np.array([0.09, 0, 0.7]))
+    assert near(one, beside, 1)[..., 1].min() > 150
+
+
+def test_around_a_rendering_the_picture_is_gray_and_dark() -> None:
+    picture = np.zeros((240, 320, 3), np.float32)
+    picture[..., 0] = 0.6
+    out = draw_rendering(picture, CAMERA, [(ball((0.1, 0.8, 0.1)), at(0, 0.5))])
+    np.testing.assert_array_equal(out[:5], np.full((5, 320, 3), round(255 * 0.1)))
+    np.testing.assert_array_equal(draw_rendering(picture, CAMERA, [])[:5], out[:5])
+
+
+def test_a_rendering_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match='color must be'):
+        draw_rendering(DARK[:100], CAMERA, [])

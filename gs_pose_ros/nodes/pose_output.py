@@ -1,4 +1,4 @@
-"""All that gs_refiner publishes of a pose: topics, TF, and the overlay picture."""
+"""All that gs_refiner publishes of a pose: topics, TF, and pictures of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gs_pose_ros.nodes.stage import QOS_OUT, Stage
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message
 from gs_pose_ros.ros_compat.tf import TransformBroadcaster
-from gs_pose_ros.visualization import OverlayObject, draw_overlay
+from gs_pose_ros.visualization import OverlayObject, draw_overlay, draw_rendering
 
 
 class PoseOutput:
@@ -33,12 +33,13 @@ class PoseOutput:
         self._poses = node.create_publisher(ObjectPoseArray, '~/poses', QOS_OUT)
         self._best = node.create_publisher(PoseStamped, '~/pose', QOS_OUT)
         self._overlay = node.create_publisher(Image, '~/overlay', QOS_OUT)
+        self._rendering = node.create_publisher(Image, '~/rendering', QOS_OUT)
         self._tf = TransformBroadcaster(node)
         self._of_object: dict[str, tuple[Any, Any]] = {}
 
     def close(self) -> None:
         """Take the topics down."""
-        publishers = [self._poses, self._best, self._overlay, self._tf.pub_tf]
+        publishers = [self._poses, self._best, self._overlay, self._rendering, self._tf.pub_tf]
         for publisher in [*publishers, *(p for pair in self._of_object.values() for p in pair)]:
             self._node.destroy_publisher(publisher)
 
@@ -80,21 +81,31 @@ class PoseOutput:
         references: dict[str, ObjectReference],
         masks: dict[tuple[str, int], NDArray[np.bool_]],
     ) -> None:
-        """Publish the picture with poses and masks drawn in, if anybody looks."""
-        if self._overlay.get_subscription_count() == 0:
-            return
-        objects = [
-            OverlayObject(
-                f'{frame_of(pose)} {pose.score:.2f}',
-                pose_from_message(pose.pose.pose),
-                references.get(pose.object_id),
-                masks.get((pose.object_id, pose.instance)),
-                '' if pose.status == ObjectPose.STATUS_OK else 'lost',
-            )
-            for pose in poses
-        ]
-        picture = draw_overlay(frame.color, frame.camera, objects)
-        self._overlay.publish(image_to_message(picture, 'rgb8', header))
+        """Publish the pictures that somebody looks at.
+
+        `~/overlay` has poses and masks drawn in, `~/rendering` the splats of good poses.
+        """
+        if self._overlay.get_subscription_count() > 0:
+            items = [
+                OverlayObject(
+                    f'{frame_of(pose)} {pose.score:.2f}',
+                    pose_from_message(pose.pose.pose),
+                    references.get(pose.object_id),
+                    masks.get((pose.object_id, pose.instance)),
+                    '' if pose.status == ObjectPose.STATUS_OK else 'lost',
+                )
+                for pose in poses
+            ]
+            picture = draw_overlay(frame.color, frame.camera, items)
+            self._overlay.publish(image_to_message(picture, 'rgb8', header))
+        if self._rendering.get_subscription_count() > 0:
+            splats = [
+                (references[pose.object_id].gaussians, pose_from_message(pose.pose.pose))
+                for pose in poses
+                if pose.status == ObjectPose.STATUS_OK and pose.object_id in references
+            ]
+            picture = draw_rendering(frame.color, frame.camera, splats)
+            self._rendering.publish(image_to_message(picture, 'rgb8', header))
 
     def _publishers(self, name: str) -> tuple[Any, Any]:
         if name not in self._of_object:

@@ -165,8 +165,11 @@ def test_every_output_of_a_pose(world: World, poses: list) -> None:
     spread = world.listen(PoseWithCovarianceStamped, 'gs_refiner/mug/pose_with_covariance')
     frames = world.listen(TFMessage, '/tf')
     overlays = world.listen(Image, 'gs_refiner/overlay')
+    renderings = world.listen(Image, 'gs_refiner/rendering')
     begin(world, poses)
-    world.show_until(lambda: best and plain and spread and frames and overlays, 'all outputs')
+    world.show_until(
+        lambda: best and plain and spread and frames and overlays and renderings, 'all outputs'
+    )
     assert plain[-1].header.frame_id == 'camera'
     transform = frames[-1].transforms[0]
     assert (transform.header.frame_id, transform.child_frame_id) == ('camera', 'mug')
@@ -174,7 +177,8 @@ def test_every_output_of_a_pose(world: World, poses: list) -> None:
     C = np.reshape(spread[-1].pose.covariance, (6, 6))
     # Turning about the camera, 0.5 m away, moves the object: 1e-6 (1 + 0.5^2).
     assert C[0, 0] == pytest.approx(1.25e-6, rel=0.01)
-    assert (overlays[-1].encoding, overlays[-1].width) == ('rgb8', 64)
+    for picture in (overlays[-1], renderings[-1]):
+        assert (picture.encoding, picture.width) == ('rgb8', 64)
 
 
 def test_lost_is_a_status_and_the_object_can_come_back(
