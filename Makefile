@@ -70,13 +70,16 @@ bench: setup
 	for name in $(if $(BOP),calibration ambiguity adaptation ablations tracking refinement); do \
 		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py --root $(BOP) || exit 1; done
 
-# On a machine with a CUDA device: parity with the CPU, and its times.
+# On a machine with a CUDA device: parity with the CPU, and its times; BOP=DIR for the refiners'.
+CUDA_ROWS := paper,paper cuda,gs2pose,gs2pose cuda,lm
 gpu: setup
 	$(PIP) install -q -c constraints.txt -e '.[gpu]' --no-build-isolation
 	$(BIN)/python -c 'import torch; assert torch.cuda.is_available(), "no CUDA device"'
-	$(BIN)/python -m pytest -q test/rendering
+	$(BIN)/python -m pytest -q test/rendering test/pose/test_devices.py
 	$(BIN)/python benchmarks/measure_rasterizer.py
 	$(BIN)/python benchmarks/measure_rasterizer.py --backend gsplat
+	$(if $(BOP),$(BIN)/python benchmarks/measure_refinement.py --root $(BOP) --cases 8 \
+		--name refinement_cuda --rows '$(CUDA_ROWS)')
 
 # In two layouts, each followed by a program that imports our messages and calls our services.
 # tf2_msgs is named because colcon does not look inside a package for others.

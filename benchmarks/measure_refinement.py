@@ -109,6 +109,11 @@ ROWS: dict[str, Refiner] = {
     'lm rgb k=12': WithoutDepth(replace(SINGLE, spread=12, spread_deg=32.0, refine_best=3)),
 }
 
+# With --rows only: they need a GPU.
+ON_CUDA: dict[str, Refiner] = {
+    'paper cuda': GSRefiner(device='cuda'),
+    'gs2pose cuda': LieRefiner(device='cuda'),
+}
 
 # Get `slow_cases` of the cases.
 SLOW = ('paper', 'gs2pose', 'lm few')
@@ -204,15 +209,15 @@ class MeasureRefinement:
         cases = read_cases(
             self.root, self.split, self.db, self.cases, self.min_visible, self.refs_split
         )
-        names = [name.strip() for name in self.rows.split(',')]
+        refiners = {name: (ROWS | ON_CUDA)[name] for name in self.rows.split(',')}
         kinds = draw_starts(cases, STARTS, CHANGED if self.changed else ())
         kinds['retrieval'] = [(c, poses) for c in cases if (poses := retrieved(c))]
-        for name in names:  # loads or compiles every kernel, prepares every object
+        for refiner in refiners.values():  # loads every kernel, prepares every object
             for case in {c.reference.object_id: c for c in cases}.values():
-                _quick(ROWS[name]).refine(case.frame, case.reference, [case.T_cam_obj], case.mask)
+                _quick(refiner).refine(case.frame, case.reference, [case.T_cam_obj], case.mask)
         results: dict[str, dict[str, Any]] = {}
         for kind, starts in kinds.items():
-            rows = {name: self._row(name, starts) for name in names}
+            rows = {name: self._row(name, refiners[name], starts) for name in refiners}
             results[kind] = rows
             print_table(
                 kind,
@@ -234,13 +239,13 @@ class MeasureRefinement:
         write_figures(self.out, self.name, figures)
         plot(results, self.out / f'{self.name}.png')
 
-    def _row(self, name: str, starts: Sequence[Start]) -> dict[str, float | int]:
+    def _row(self, name: str, refiner: Refiner, starts: Sequence[Start]) -> dict[str, float | int]:
         if name in SLOW and self.slow_cases:
             places = np.linspace(0, len(starts) - 1, self.slow_cases).round().astype(int)
             starts = [starts[i] for i in np.unique(places)]
         row = Row()
         for case, poses in starts:
-            row.measure(ROWS[name], case, poses)
+            row.measure(refiner, case, poses)
         return row.figures()
 
 

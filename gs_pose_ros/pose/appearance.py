@@ -16,7 +16,7 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.losses import ssim
 from gs_pose_ros.pose.window import ObjectWindow
-from gs_pose_ros.rendering import Rendering, render
+from gs_pose_ros.rendering import Device, Rendering, render
 
 
 class Exposure(NamedTuple):
@@ -26,9 +26,9 @@ class Exposure(NamedTuple):
     offset: Tensor  # scalar
 
     @classmethod
-    def neutral(cls) -> Exposure:
+    def neutral(cls, device: Device = 'cpu') -> Exposure:
         """Nothing changed yet; both learn."""
-        return cls(*(torch.zeros((), requires_grad=True) for _ in range(2)))
+        return cls(*(torch.zeros((), device=device, requires_grad=True) for _ in range(2)))
 
     def of(self, rendering: Rendering) -> Tensor:
         """The rendering's colours [H, W, 3] as the picture would show them, on black."""
@@ -44,11 +44,12 @@ class Target(NamedTuple):
     depth: Tensor  # [S, S] m, 0 where unknown
 
     @classmethod
-    def of(cls, window: ObjectWindow) -> Target:
+    def of(cls, window: ObjectWindow, device: Device = 'cpu') -> Target:
         """The window times its mask; all of it where that is unknown."""
         soft = torch.from_numpy(np.where(window.mask < 0, 1, window.mask).astype(np.float32))
         color = torch.from_numpy(np.nan_to_num(window.color)) * soft[..., None]
-        return cls(window.camera, color, soft, torch.from_numpy(window.depth))
+        depth = torch.from_numpy(window.depth)
+        return cls(window.camera, color.to(device), soft.to(device), depth.to(device))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gs_pose_ros.pose.appearance import Target
 from gs_pose_ros.pose.lm_refiner import align_to_mask
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
-from gs_pose_ros.rendering import render
+from gs_pose_ros.rendering import Device, render, require
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class GSRefiner:
     learning_rate: Positive = 5e-3
     patience: Many = 5  # stop when the mean |change of the loss| over so many steps ...
     tolerance: NonNegative = 1e-4  # ... is below this
+    device: Device = 'cpu'  # that renders; cuda takes gsplat
     verification: Verification = Verification()
 
     def refine(
@@ -68,16 +69,17 @@ class GSRefiner:
     def _optimize(
         self, reference: ObjectReference, window: ObjectWindow, T_init: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], int]:
+        require(self.device)
         # Lines 4-8: quaternion and translation of the object start at identity. The translation is
         # in diameters, so that one learning rate suits small and large objects.
         q = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64, requires_grad=True)
         t = torch.zeros(3, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.AdamW([q, t], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        target = Target.of(window).color
+        target = Target.of(window, self.device).color
         P_init = torch.from_numpy(T_init)
         center = torch.from_numpy(reference.center)
-        gaussians: Gaussians = reference.gaussians.detached()
+        gaussians: Gaussians = reference.gaussians.detached().to(self.device)
         losses: list[float] = []
         best = (math.inf, T_init)
         for _ in range(self.max_steps):

@@ -27,7 +27,7 @@ from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, T
 from gs_pose_ros.pose.gs_refiner import refine_first
 from gs_pose_ros.pose.verification import Verification
 from gs_pose_ros.pose.window import ObjectWindow
-from gs_pose_ros.rendering import render
+from gs_pose_ros.rendering import Device, render, require
 
 Pose = NDArray[np.float64]
 
@@ -71,6 +71,7 @@ class LieRefiner:
     adapt: bool = True  # learn the light of the picture before the final phase
     adaptation: Adaptation = Adaptation()
     loss: PhotometricLoss = PhotometricLoss()
+    device: Device = 'cpu'  # that renders; cuda takes gsplat
     verification: Verification = Verification()
 
     def refine(
@@ -99,8 +100,9 @@ class LieRefiner:
         self, reference: ObjectReference, window: ObjectWindow, T: Pose
     ) -> tuple[Pose, int]:
         """The pose of the lowest loss, and the renders used."""
-        target, exposure = Target.of(window), Exposure.neutral()
-        gaussians = reference.gaussians.detached()
+        require(self.device)
+        target, exposure = Target.of(window, self.device), Exposure.neutral(self.device)
+        gaussians = reference.gaussians.detached().to(self.device)
         unit = reference.diameter_m
         T = self.descend(OBJECT_REFINER, self.object_phase, gaussians, target, T, exposure, unit)
         T = self.descend(CAMERA_REFINER, self.camera_phase, gaussians, target, T, exposure, unit)
