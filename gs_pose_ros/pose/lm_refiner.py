@@ -126,6 +126,12 @@ class LMRefiner:
             T = np.asarray(hypotheses[0], np.float64)
             return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
 
+        def placed(T: NDArray[np.float64]) -> NDArray[np.float64]:
+            assert mask is not None
+            aligned = align_to_mask(frame, reference, T, mask)
+            # A part of the object may be hidden: then the given place can be the better one.
+            return self._better_start(frame, reference, (T, aligned), mask)
+
         def coarsely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int]:
             T, iterations, _ = self._run(frame, reference, T, mask, self.coarse)
             return self.verification.check(frame, reference, T, mask), T, iterations
@@ -147,12 +153,7 @@ class LMRefiner:
         if len(starts) == 1 and self.spread > 1:
             starts += turned_about(reference, starts[0], self.spread - 1, self.spread_deg)
         if mask is not None:
-            aligned = [align_to_mask(frame, reference, T, mask) for T in starts]
-            # A part of the object may be hidden: then the given place can be the better one.
-            starts = [
-                self._better_start(frame, reference, pair, mask)
-                for pair in zip(starts, aligned, strict=True)
-            ]
+            starts = map_threads(placed, starts)
         candidates = map_threads(coarsely, starts)
         _, T, _ = max(candidates, key=lambda c: c[0].fit)
         turned = self.turned_poses(frame, reference, T, mask)
