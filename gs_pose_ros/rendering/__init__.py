@@ -64,8 +64,9 @@ def render(
         image: Tensor = Rasterize.apply(  # type: ignore[assignment]
             g.means, g.quats, g.log_scales, g.logit_opacities, g.sh, T_cam_obj, camera
         )
-    alpha = image[:, 4]
-    color = image[:, :3].transpose(1, 2)
+    # One split: its gradient is one copy, those of three slices are three sums.
+    color, depth, alpha = image.split((3, 1, 1), 1)
+    color, depth, alpha = color.transpose(1, 2), depth[:, 0], alpha[:, 0]
     if any(background):
         color = color + (1 - alpha)[..., None] * torch.tensor(background, device=color.device)
-    return Rendering(color, alpha, image[:, 3] / alpha.clamp(min=1e-10))
+    return Rendering(color, alpha, depth / alpha.clamp(min=1e-10))
