@@ -209,7 +209,8 @@ class MeasureRefinement:
         cases = read_cases(
             self.root, self.split, self.db, self.cases, self.min_visible, self.refs_split
         )
-        refiners = {name: (ROWS | ON_CUDA)[name] for name in self.rows.split(',')}
+        names = [name.strip() for name in self.rows.split(',')]
+        refiners = {name: (ROWS | ON_CUDA)[name] for name in names}
         kinds = draw_starts(cases, STARTS, CHANGED if self.changed else ())
         kinds['retrieval'] = [(c, poses) for c in cases if (poses := retrieved(c))]
         for refiner in refiners.values():  # loads every kernel, prepares every object

@@ -181,8 +181,7 @@ class LMRefiner:
             belief, T = candidates[i]
             if len(best) == self.refine_best or belief < self.promising * candidates[order[0]][0]:
                 break
-            shifts = (_largest_shift(reference, T, candidates[k][1]) for k in best)
-            if all(shift > self.one_valley * reference.diameter_m for shift in shifts):
+            if _is_apart(reference, T, [candidates[k][1] for k in best], self.one_valley):
                 best.append(i)
         return best
 
@@ -198,8 +197,8 @@ class LMRefiner:
         """Poses that fit about as well as the best: others refined, and its look-alikes."""
         rivals = [T_cam_obj]
         for other, T in (*refined, *self._turns(frame, reference, T_cam_obj, mask)):
-            apart = min(_largest_shift(reference, T, r) for r in rivals)
-            if other.fit > self.as_good * check.fit and apart > 0.1 * reference.diameter_m:
+            as_good = other.fit > self.as_good * check.fit
+            if as_good and _is_apart(reference, T, rivals, 0.1):
                 rivals.append(T)
         return tuple(rivals[1:])
 
@@ -511,3 +510,14 @@ def _largest_shift(
     center_a, center_b = reference.center_in(T_a), reference.center_in(T_b)
     turned = float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])) * reference.diameter_m / 2
     return max(float(np.linalg.norm(center_a - center_b)), turned)
+
+
+def _is_apart(
+    reference: ObjectReference,
+    T: NDArray[np.float64],
+    others: Sequence[NDArray[np.float64]],
+    share: float,
+) -> bool:
+    """Whether a pose is further than this share of the diameter from each of the others."""
+    reach = share * reference.diameter_m
+    return all(_largest_shift(reference, T, other) > reach for other in others)
