@@ -44,8 +44,8 @@ from gs_pose_ros.rendering.projection import (
     kernel,
     prepare,
     project,
-    project_backward,
 )
+from gs_pose_ros.rendering.projection_gradient import project_backward
 
 # The default layer ("workqueue") aborts when two Python threads render at once.
 numba_config.THREADING_LAYER = 'threadsafe'  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""EWA projection of Gaussians (Zwicker et al. 2001) and its chain rule, as Numba kernels.
+"""EWA projection of Gaussians (Zwicker et al. 2001), as Numba kernels.
 
 Every kernel works on one of `chunks` equal parts, so that the same code runs on one thread or on
 all. Loops over blocks of Gaussians keep all they touch in one local array, at offsets that the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from gs_pose_ros.rendering.spherical_harmonics import sh_basis, sh_basis_gradient
+from gs_pose_ros.rendering.spherical_harmonics import BLOCK, SH_COUNT, sh_basis
 
 kernel = {'cache': True, 'fastmath': True, 'nogil': True, 'error_model': 'numpy'}
 u64 = np.uint64
@@ -32,15 +32,16 @@ PROJECTED, GRADIENTS = 12, 10
 HIDDEN = f32(3e38)  # in place of a gradient by depth
 # The view: rotation (rows) and translation of T_cam_obj, intrinsics, limits of |x/z| and |y/z|.
 VIEW = 23
-_T, _K, _LIMITS = 9, 12, 16
+TRANSLATION, INTRINSICS, LIMITS = 9, 12, 16
 
-_BLOCK = 64
 # Planes of a block; the first eleven are the prepared columns.
 (_MX, _MY, _MZ, _S00, _S01, _S02, _S11, _S12, _S22, _SO, _SC, _OU, _OV, _OA, _OB, _OC, _ORX, _ORY,
- _OZ, _SEEN) = (u64(k * _BLOCK) for k in range(20))  # fmt: skip
+ _OZ, _SEEN) = (u64(k * BLOCK) for k in range(20))  # fmt: skip
+_BASIS = u64(20 * BLOCK)
+_PLANES = 20 + SH_COUNT
 
 
-@numba.njit(**kernel)
+@numba.njit(inline='always', **kernel)
 def rotation(q0, q1, q2, q3):
     """Rows of the rotation of a quaternion wxyz of any norm."""
     n = _ONE / np.sqrt(q0 * q0 + q1 * q1 + q2 * q2 + q3 * q3)
@@ -74,25 +75,27 @@ def prepare(chunk, chunks, means, quats, log_scales, logits, prepared):
 
 
 @numba.njit(**kernel)
-def _camera_center(view, center):
-    """Fill center [3], the camera in the object frame: -R^T t."""
-    for i in range(3):
-        center[i] = -(view[i] * view[_T] + view[3 + i] * view[_T + 1] + view[6 + i] * view[_T + 2])
+def camera_center(view):
+    """The camera in the object frame: -R^T t."""
+    t0, t1, t2 = view[TRANSLATION], view[TRANSLATION + 1], view[TRANSLATION + 2]
+    return (
+        -(view[0] * t0 + view[3] * t1 + view[6] * t2),
+        -(view[1] * t0 + view[4] * t1 + view[7] * t2),
+        -(view[2] * t0 + view[5] * t1 + view[8] * t2),
+    )
 
 
-@numba.njit(**kernel)
-def _shade(mean, center, sh, basis, out):
-    """Colour by the direction from the camera to the mean, clamped at 0; sh [K, 3]."""
-    count = sh.shape[0]
-    dx, dy, dz = mean[0] - center[0], mean[1] - center[1], mean[2] - center[2]
-    norm = _ONE / np.sqrt(dx * dx + dy * dy + dz * dz)
-    sh_basis(dx * norm, dy * norm, dz * norm, count, basis)
-    red, green, blue = _HALF, _HALF, _HALF
-    for k in range(count):
-        red += basis[k] * sh[k, 0]
-        green += basis[k] * sh[k, 1]
-        blue += basis[k] * sh[k, 2]
-    out[RED], out[GREEN], out[BLUE] = max(red, _ZERO), max(green, _ZERO), max(blue, _ZERO)
+@numba.njit(inline='always', **kernel)
+def plane(first, k):
+    """Where the k-th plane of a block begins, from the first one on."""
+    return first + u64(k) * u64(BLOCK)
+
+
+@numba.njit(inline='always', **kernel)
+def direction(dx, dy, dz):
+    """The unit vector of an offset, and one over its length."""
+    inverse = _ONE / np.sqrt(dx * dx + dy * dy + dz * dz)
+    return dx * inverse, dy * inverse, dz * inverse, inverse
 
 
 @numba.njit(**kernel)
@@ -105,20 +108,20 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
     w00, w01, w02, w10, w11, w12, w20, w21, w22 = (
         view[0], view[1], view[2], view[3], view[4], view[5], view[6], view[7], view[8]
     )  # fmt: skip
-    t0, t1, t2 = view[_T], view[_T + 1], view[_T + 2]
-    fx, fy, cx, cy = view[_K], view[_K + 1], view[_K + 2], view[_K + 3]
-    x_low, x_high = -view[_LIMITS], view[_LIMITS + 1]
-    y_low, y_high = -view[_LIMITS + 2], view[_LIMITS + 3]
+    t0, t1, t2 = view[TRANSLATION], view[TRANSLATION + 1], view[TRANSLATION + 2]
+    fx, cx = view[INTRINSICS], view[INTRINSICS + 2]
+    fy, cy = view[INTRINSICS + 1], view[INTRINSICS + 3]
+    x_low, x_high = -view[LIMITS], view[LIMITS + 1]
+    y_low, y_high = -view[LIMITS + 2], view[LIMITS + 3]
     right, bottom = f32(width) - _HALF, f32(height) - _HALF
-    center, basis = np.empty(3, np.float32), np.empty(16, np.float32)
-    _camera_center(view, center)
-    b = np.empty(20 * _BLOCK, np.float32)
-    for first in range(begin, end, _BLOCK):
-        count = min(_BLOCK, end - first)
-        for j in range(count):
+    c0, c1, c2 = camera_center(view)
+    b = np.empty(_PLANES * BLOCK, np.float32)
+    for first in range(begin, end, BLOCK):
+        count = min(BLOCK, end - first)
+        for j in range(u64(count)):
             row = prepared[first + j]
             for k in range(11):
-                b[k * _BLOCK + j] = row[k]
+                b[plane(_MX, k) + j] = row[k]
         for j in range(u64(count)):
             mx, my, mz = b[_MX + j], b[_MY + j], b[_MZ + j]
             x = w00 * mx + w01 * my + w02 * mz + t0
@@ -157,6 +160,8 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
             b[_OA + j], b[_OB + j], b[_OC + j] = bb * inverse, -ab * inverse, aa * inverse
             b[_ORX + j], b[_ORY + j], b[_OZ + j] = rx, ry, z
             b[_SEEN + j] = _ONE if seen else _ZERO
+            dx, dy, dz, _ = direction(mx - c0, my - c1, mz - c2)
+            sh_basis(dx, dy, dz, b, _BASIS + j)
         for j in range(u64(count)):
             if b[_SEEN + j] > _ZERO:
                 i = first + j
@@ -165,186 +170,15 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
                 out[A], out[B], out[C] = b[_OA + j], b[_OB + j], b[_OC + j]
                 out[OPACITY], out[DEPTH] = b[_SO + j], b[_OZ + j]
                 out[RX], out[RY] = b[_ORX + j], b[_ORY + j]
-                _shade(prepared[i], center, sh[i], basis, out)
+                red, green, blue = _HALF, _HALF, _HALF
+                for k in range(sh.shape[1]):
+                    basis = b[plane(_BASIS, k) + j]
+                    red += basis * sh[i, k, 0]
+                    green += basis * sh[i, k, 1]
+                    blue += basis * sh[i, k, 2]
+                out[RED], out[GREEN] = max(red, _ZERO), max(green, _ZERO)
+                out[BLUE] = max(blue, _ZERO)
                 visible[kept] = i
                 depths[kept] = b[_OZ + j]
                 kept += 1
     return kept
-
-
-@numba.njit(**kernel)
-def _camera_axes(quat, log_scale, W, axes):
-    """Fill axes [3, 3] = W R(quat) diag(scale), whose square is the covariance in the camera."""
-    r = rotation(quat[0], quat[1], quat[2], quat[3])
-    for j in range(3):
-        s = np.exp(log_scale[j])
-        for i in range(3):
-            axes[i, j] = (W[i, 0] * r[j] + W[i, 1] * r[3 + j] + W[i, 2] * r[6 + j]) * s
-
-
-@numba.njit(**kernel)
-def _conic_backward(g, v):
-    """Gradient by the 2-D covariance (aa, ab, bb) from that by its inverse, -conic v conic."""
-    p00, p01 = g[A] * v[A] + g[B] * _HALF * v[B], g[A] * _HALF * v[B] + g[B] * v[C]
-    p10, p11 = g[B] * v[A] + g[C] * _HALF * v[B], g[B] * _HALF * v[B] + g[C] * v[C]
-    return (
-        -(p00 * g[A] + p01 * g[B]),
-        -(p00 * g[B] + p01 * g[C]),
-        -(p10 * g[B] + p11 * g[C]),
-    )
-
-
-@numba.njit(**kernel)
-def _covariance_backward(x, y, z, view, axes, v_conic, v_axes):
-    """Fill v_axes [3, 3]; the gradient by the mean (x, y, z) in the camera, through J.
-
-    cov2d = J cov J^T gives v_cov = J^T v J and v_J = 2 v J cov; cov = axes axes^T.
-    """
-    va, vb, vc = v_conic
-    fx, fy, rz = view[_K], view[_K + 1], _ONE / z
-    ratio_x, ratio_y = x * rz, y * rz
-    tx = min(view[_LIMITS + 1], max(-view[_LIMITS], ratio_x))
-    ty = min(view[_LIMITS + 3], max(-view[_LIMITS + 2], ratio_y))
-    j00, j02, j11, j12 = fx * rz, -fx * tx * rz, fy * rz, -fy * ty * rz
-    v_j00, v_j02, v_j11, v_j12 = _ZERO, _ZERO, _ZERO, _ZERO
-    for k in range(3):
-        # Rows of J axes, and what they get from 2 v.
-        first = j00 * axes[0, k] + j02 * axes[2, k]
-        second = j11 * axes[1, k] + j12 * axes[2, k]
-        v_first = _TWO * (va * first + vb * second)
-        v_second = _TWO * (vb * first + vc * second)
-        v_j00 += v_first * axes[0, k]
-        v_j02 += v_first * axes[2, k]
-        v_j11 += v_second * axes[1, k]
-        v_j12 += v_second * axes[2, k]
-        v_axes[0, k] = j00 * v_first
-        v_axes[1, k] = j11 * v_second
-        v_axes[2, k] = j02 * v_first + j12 * v_second
-    v_x, v_y, v_z = _ZERO, _ZERO, -(fx * v_j00 + fy * v_j11) * rz * rz
-    # j02 = -fx tx / z; where tx is held at the border only the 1 / z moves.
-    v_z += fx * tx * rz * rz * v_j02 + fy * ty * rz * rz * v_j12
-    if tx == ratio_x:
-        v_x -= fx * rz * rz * v_j02
-        v_z += fx * tx * rz * rz * v_j02
-    if ty == ratio_y:
-        v_y -= fy * rz * rz * v_j12
-        v_z += fy * ty * rz * rz * v_j12
-    return v_x, v_y, v_z
-
-
-@numba.njit(**kernel)
-def _rotation_backward(quat, v_R, out):
-    """Fill out [4] with the gradient by a quaternion of any norm from v_R [3, 3]."""
-    norm = _ONE / np.sqrt(quat[0] ** 2 + quat[1] ** 2 + quat[2] ** 2 + quat[3] ** 2)
-    w, x, y, z = quat[0] * norm, quat[1] * norm, quat[2] * norm, quat[3] * norm
-    s01, s02, s12 = v_R[1, 0] + v_R[0, 1], v_R[2, 0] + v_R[0, 2], v_R[2, 1] + v_R[1, 2]
-    d01, d02, d12 = v_R[1, 0] - v_R[0, 1], v_R[0, 2] - v_R[2, 0], v_R[2, 1] - v_R[1, 2]
-    gw = _TWO * (x * d12 + y * d02 + z * d01)
-    gx = _TWO * (-_TWO * x * (v_R[1, 1] + v_R[2, 2]) + y * s01 + z * s02 + w * d12)
-    gy = _TWO * (x * s01 - _TWO * y * (v_R[0, 0] + v_R[2, 2]) + z * s12 + w * d02)
-    gz = _TWO * (x * s02 + y * s12 - _TWO * z * (v_R[0, 0] + v_R[1, 1]) + w * d01)
-    dot = gw * w + gx * x + gy * y + gz * z
-    out[0], out[1] = (gw - dot * w) * norm, (gx - dot * x) * norm
-    out[2], out[3] = (gy - dot * y) * norm, (gz - dot * z) * norm
-
-
-@numba.njit(**kernel)
-def _axes_backward(quat, log_scale, W, axes, v_axes, v_R, v_quat, v_log_scale, v_W):
-    """From the gradient by axes = W R S to those by quaternion, log scales and W (added)."""
-    r = rotation(quat[0], quat[1], quat[2], quat[3])
-    for b in range(3):
-        s = np.exp(log_scale[b])
-        v_log_scale[b] = (
-            v_axes[0, b] * axes[0, b] + v_axes[1, b] * axes[1, b] + v_axes[2, b] * axes[2, b]
-        )
-        for a in range(3):
-            v_R[a, b] = s * (
-                W[0, a] * v_axes[0, b] + W[1, a] * v_axes[1, b] + W[2, a] * v_axes[2, b]
-            )
-            for c in range(3):
-                v_W[a, c] += v_axes[a, b] * r[3 * c + b] * s
-    _rotation_backward(quat, v_R, v_quat)
-
-
-@numba.njit(**kernel)
-def _color_backward(g, v, mean, center, sh, basis, gradient, v_sh):
-    """Fill v_sh [K, 3]; the gradient by the offset of the mean from the camera.
-
-    Colour depends on the direction from the camera to the mean and is clamped at 0.
-    """
-    count = sh.shape[0]
-    dx, dy, dz = mean[0] - center[0], mean[1] - center[1], mean[2] - center[2]
-    norm = _ONE / np.sqrt(dx * dx + dy * dy + dz * dz)
-    dx, dy, dz = dx * norm, dy * norm, dz * norm
-    sh_basis(dx, dy, dz, count, basis)
-    sh_basis_gradient(dx, dy, dz, count, gradient)
-    red = v[RED] if g[RED] > _ZERO else _ZERO
-    green = v[GREEN] if g[GREEN] > _ZERO else _ZERO
-    blue = v[BLUE] if g[BLUE] > _ZERO else _ZERO
-    vx, vy, vz = _ZERO, _ZERO, _ZERO
-    for j in range(count):
-        v_sh[j, 0], v_sh[j, 1], v_sh[j, 2] = red * basis[j], green * basis[j], blue * basis[j]
-        h = red * sh[j, 0] + green * sh[j, 1] + blue * sh[j, 2]
-        vx += h * gradient[j, 0]
-        vy += h * gradient[j, 1]
-        vz += h * gradient[j, 2]
-    along = vx * dx + vy * dy + vz * dz
-    return (vx - along * dx) * norm, (vy - along * dy) * norm, (vz - along * dz) * norm
-
-
-@numba.njit(**kernel)
-def project_backward(
-    chunk, chunks, means, quats, log_scales, sh, view, projected, v_projected,
-    v_means, v_quats, v_log_scales, v_logits, v_sh, v_pose,
-):  # fmt: skip
-    """Chain rule of `prepare` and `project` for part `chunk`, and its v_pose [chunks, 3, 4].
-
-    v_projected [N, 10] is HIDDEN in the last column for what is not visible.
-    """
-    W = view[:9].copy().reshape(3, 3)
-    axes = np.empty((3, 3), np.float32)
-    v_axes = np.empty((3, 3), np.float32)
-    v_R = np.empty((3, 3), np.float32)
-    basis = np.empty(16, np.float32)
-    gradient = np.empty((16, 3), np.float32)
-    center = np.empty(3, np.float32)
-    _camera_center(view, center)
-    v_W, v_t, v_center = np.zeros((3, 3)), np.zeros(3), np.zeros(3)
-    v_camera = np.empty(3, np.float32)
-    n = means.shape[0]
-    for i in range(chunk * n // chunks, (chunk + 1) * n // chunks):
-        g, v, mean = projected[i], v_projected[i], means[i]
-        if v[DEPTH] == HIDDEN:
-            v_means[i], v_quats[i], v_log_scales[i] = _ZERO, _ZERO, _ZERO
-            v_logits[i], v_sh[i] = _ZERO, _ZERO
-            continue
-        z = g[DEPTH]
-        x = W[0, 0] * mean[0] + W[0, 1] * mean[1] + W[0, 2] * mean[2] + view[_T]
-        y = W[1, 0] * mean[0] + W[1, 1] * mean[1] + W[1, 2] * mean[2] + view[_T + 1]
-        v_logits[i] = v[OPACITY] * g[OPACITY] * (_ONE - g[OPACITY])
-        _camera_axes(quats[i], log_scales[i], W, axes)
-        through_J = _covariance_backward(x, y, z, view, axes, _conic_backward(g, v), v_axes)
-        _axes_backward(
-            quats[i], log_scales[i], W, axes, v_axes, v_R, v_quats[i], v_log_scales[i], v_W
-        )
-        rz = _ONE / z
-        v_u, v_v = view[_K] * rz * v[U], view[_K + 1] * rz * v[V]
-        v_camera[0] = v_u + through_J[0]
-        v_camera[1] = v_v + through_J[1]
-        v_camera[2] = v[DEPTH] - (x * v_u + y * v_v) * rz + through_J[2]
-        v_offset = _color_backward(g, v, mean, center, sh[i], basis, gradient, v_sh[i])
-        for b in range(3):
-            v_center[b] -= v_offset[b]
-            v_t[b] += v_camera[b]
-            v_means[i, b] = (
-                v_offset[b] + W[0, b] * v_camera[0] + W[1, b] * v_camera[1] + W[2, b] * v_camera[2]
-            )
-            for a in range(3):
-                v_W[a, b] += v_camera[a] * mean[b]
-    # center = -W^T t
-    for a in range(3):
-        for b in range(3):
-            v_pose[chunk, a, b] = v_W[a, b] - view[_T + a] * v_center[b]
-        v_pose[chunk, a, 3] = v_t[a] - (
-            W[a, 0] * v_center[0] + W[a, 1] * v_center[1] + W[a, 2] * v_center[2]
-        )

@@ -1,73 +1,74 @@
-"""Real spherical harmonics up to degree 3 with the constants of 3DGS (Kerbl et al. 2023)."""
+"""Real spherical harmonics up to degree 3 with the constants of 3DGS (Kerbl et al. 2023).
+
+For blocks of directions: what belongs to the k-th function lies in the k-th plane of `BLOCK`
+numbers of a local array, so that loops over a block become vector instructions.
+"""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-_C0 = np.float32(0.28209479177387814)
-_C1 = np.float32(0.4886025119029199)
-_C2 = np.array(
-    [1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792,
-     0.5462742152960396], np.float32
+SH_COUNT = 16
+BLOCK = 64
+_PLANES = tuple(np.uint64(k * BLOCK) for k in range(SH_COUNT))
+_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15 = _PLANES
+_TWO, _THREE, _FOUR, _SIX, _EIGHT = (np.float32(k) for k in (2, 3, 4, 6, 8))
+_C0, _C1 = np.float32(0.28209479177387814), np.float32(0.4886025119029199)
+_C2, _C2_Z, _C2_XY = (
+    np.float32(c) for c in (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
+)
+_C3, _C3_XYZ, _C3_ZZ, _C3_Z, _C3_XY = (
+    np.float32(c)
+    for c in (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154,
+              1.445305721320277)
 )  # fmt: skip
-_C3 = np.array(
-    [-0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325901154,
-     -0.4570457994644658, 1.445305721320277, -0.5900435899266435], np.float32
-)  # fmt: skip
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model='numpy')
-def sh_basis(x, y, z, count, out):
-    """Fill out[:count] with the basis at the unit direction (x, y, z); count in {1, 4, 9, 16}."""
-    out[0] = _C0
-    if count > 1:
-        out[1] = -_C1 * y
-        out[2] = _C1 * z
-        out[3] = -_C1 * x
-    if count > 4:
-        xx, yy, zz = x * x, y * y, z * z
-        out[4] = _C2[0] * x * y
-        out[5] = _C2[1] * y * z
-        out[6] = _C2[2] * (2 * zz - xx - yy)
-        out[7] = _C2[3] * x * z
-        out[8] = _C2[4] * (xx - yy)
-        if count > 9:
-            out[9] = _C3[0] * y * (3 * xx - yy)
-            out[10] = _C3[1] * x * y * z
-            out[11] = _C3[2] * y * (4 * zz - xx - yy)
-            out[12] = _C3[3] * z * (2 * zz - 3 * xx - 3 * yy)
-            out[13] = _C3[4] * x * (4 * zz - xx - yy)
-            out[14] = _C3[5] * z * (xx - yy)
-            out[15] = _C3[6] * x * (xx - 3 * yy)
+@numba.njit(inline='always', cache=True, fastmath=True, nogil=True, error_model='numpy')
+def sh_basis(x, y, z, out, at):
+    """Fill the 16 planes of out from `at` on with the values at the unit direction (x, y, z)."""
+    xx, yy, zz = x * x, y * y, z * z
+    out[at + _0] = _C0
+    out[at + _1] = -_C1 * y
+    out[at + _2] = _C1 * z
+    out[at + _3] = -_C1 * x
+    out[at + _4] = _C2 * x * y
+    out[at + _5] = -_C2 * y * z
+    out[at + _6] = _C2_Z * (_TWO * zz - xx - yy)
+    out[at + _7] = -_C2 * x * z
+    out[at + _8] = _C2_XY * (xx - yy)
+    out[at + _9] = -_C3 * y * (_THREE * xx - yy)
+    out[at + _10] = _C3_XYZ * x * y * z
+    out[at + _11] = -_C3_ZZ * y * (_FOUR * zz - xx - yy)
+    out[at + _12] = _C3_Z * z * (_TWO * zz - _THREE * (xx + yy))
+    out[at + _13] = -_C3_ZZ * x * (_FOUR * zz - xx - yy)
+    out[at + _14] = _C3_XY * z * (xx - yy)
+    out[at + _15] = -_C3 * x * (xx - _THREE * yy)
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, error_model='numpy')
-def sh_basis_gradient(x, y, z, count, out):
-    """Fill out[:count, 3] with the derivatives of `sh_basis` by x, y, z (taken as independent)."""
-    out[:count] = 0
-    if count > 1:
-        out[1, 1] = -_C1
-        out[2, 2] = _C1
-        out[3, 0] = -_C1
-    if count > 4:
-        xx, yy, zz = x * x, y * y, z * z
-        out[4, 0], out[4, 1] = _C2[0] * y, _C2[0] * x
-        out[5, 1], out[5, 2] = _C2[1] * z, _C2[1] * y
-        out[6, 0], out[6, 1], out[6, 2] = -2 * _C2[2] * x, -2 * _C2[2] * y, 4 * _C2[2] * z
-        out[7, 0], out[7, 2] = _C2[3] * z, _C2[3] * x
-        out[8, 0], out[8, 1] = 2 * _C2[4] * x, -2 * _C2[4] * y
-        if count > 9:
-            out[9, 0], out[9, 1] = _C3[0] * 6 * x * y, _C3[0] * (3 * xx - 3 * yy)
-            out[10, 0], out[10, 1], out[10, 2] = _C3[1] * y * z, _C3[1] * x * z, _C3[1] * x * y
-            out[11, 0] = -2 * _C3[2] * x * y
-            out[11, 1] = _C3[2] * (4 * zz - xx - 3 * yy)
-            out[11, 2] = 8 * _C3[2] * y * z
-            out[12, 0], out[12, 1] = -6 * _C3[3] * x * z, -6 * _C3[3] * y * z
-            out[12, 2] = _C3[3] * (6 * zz - 3 * xx - 3 * yy)
-            out[13, 0] = _C3[4] * (4 * zz - 3 * xx - yy)
-            out[13, 1] = -2 * _C3[4] * x * y
-            out[13, 2] = 8 * _C3[4] * x * z
-            out[14, 0], out[14, 1] = 2 * _C3[5] * x * z, -2 * _C3[5] * y * z
-            out[14, 2] = _C3[5] * (xx - yy)
-            out[15, 0], out[15, 1] = _C3[6] * (3 * xx - 3 * yy), -6 * _C3[6] * x * y
+@numba.njit(inline='always', cache=True, fastmath=True, nogil=True, error_model='numpy')
+def sh_gradient(x, y, z, h, at):
+    """Gradient by x, y, z (taken as independent) of the planes of h times those of `sh_basis`."""
+    xx, yy, zz, xy, xz, yz = x * x, y * y, z * z, x * y, x * z, y * z
+    h4, h5, h6, h7, h8 = h[at + _4], h[at + _5], h[at + _6], h[at + _7], h[at + _8]
+    h9, h10, h11, h12 = h[at + _9], h[at + _10], h[at + _11], h[at + _12]
+    h13, h14, h15 = h[at + _13], h[at + _14], h[at + _15]
+    by_x = (
+        -_C1 * h[at + _3] + _C2 * (y * h4 - z * h7) + _TWO * x * (_C2_XY * h8 - _C2_Z * h6)
+        - _SIX * _C3 * xy * h9 + _C3_XYZ * yz * h10 + _TWO * _C3_ZZ * xy * h11
+        - _SIX * _C3_Z * xz * h12 - _C3_ZZ * (_FOUR * zz - _THREE * xx - yy) * h13
+        + _TWO * _C3_XY * xz * h14 - _THREE * _C3 * (xx - yy) * h15
+    )  # fmt: skip
+    by_y = (
+        -_C1 * h[at + _1] + _C2 * (x * h4 - z * h5) - _TWO * y * (_C2_XY * h8 + _C2_Z * h6)
+        - _THREE * _C3 * (xx - yy) * h9 + _C3_XYZ * xz * h10
+        - _C3_ZZ * (_FOUR * zz - xx - _THREE * yy) * h11 - _SIX * _C3_Z * yz * h12
+        + _TWO * _C3_ZZ * xy * h13 - _TWO * _C3_XY * yz * h14 + _SIX * _C3 * xy * h15
+    )  # fmt: skip
+    by_z = (
+        _C1 * h[at + _2] - _C2 * (y * h5 + x * h7) + _FOUR * _C2_Z * z * h6 + _C3_XYZ * xy * h10
+        - _EIGHT * _C3_ZZ * (yz * h11 + xz * h13) + _C3_XY * (xx - yy) * h14
+        + _THREE * _C3_Z * (_TWO * zz - xx - yy) * h12
+    )  # fmt: skip
+    return by_x, by_y, by_z
