@@ -22,6 +22,8 @@ from gs_pose_ros.rendering.projection import (
     RED,
     RX,
     RY,
+    ZU,
+    ZV,
     A,
     B,
     C,
@@ -100,7 +102,7 @@ def sort_by_depth(keys, indices, count, other_keys, other_indices):
 
 @numba.njit(**kernel)
 def in_depth_order(chunk, chunks, projected, order, count, gaussians):
-    """Copy the visible rows of projected [N, 12] to gaussians [count, 12], near to far."""
+    """Copy the visible rows of projected [N, 14] to gaussians [count, 14], near to far."""
     for m in range(chunk * count // chunks, (chunk + 1) * count // chunks):
         source, target = projected[order[m]], gaussians[m]
         for k in range(PROJECTED):
@@ -211,6 +213,7 @@ def composite(thread, threads, gaussians, offsets, pairs, tiles_x, image):
             g = gaussians[pairs[p]]
             a, b, c, opacity = g[A] * _HALF, g[B], g[C] * _HALF, g[OPACITY]
             red, green, blue, depth = g[RED], g[GREEN], g[BLUE], g[DEPTH]
+            zu, zv = g[ZU], g[ZV]
             du, dv = f32(x0) - g[U], f32(y0) - g[V]
             begin, end = _span(g, y0)
             for k in range(begin, end):
@@ -225,7 +228,7 @@ def composite(thread, threads, gaussians, offsets, pairs, tiles_x, image):
                 w[_P0 + k] += weight * red
                 w[_P1 + k] += weight * green
                 w[_P2 + k] += weight * blue
-                w[_P3 + k] += weight * depth
+                w[_P3 + k] += weight * (depth + zu * dx + zv * dy)
                 # Negative once the pixel is full.
                 w[_T + k] = after if blended else (-T if touched else T)
         for k in range(_T, _P0):
@@ -244,8 +247,9 @@ def composite_backward(
 ):  # fmt: skip
     """Gradient of `composite` for every `threads`-th tile: v_pairs [P, 10] for each list entry.
 
-    v_image [H, 5, W] is the gradient by `image`. Repeats the forward order and needs no list per
-    pixel: what is behind a Gaussian is the final value minus what has been composited so far.
+    v_image [H, 5, W] is the gradient by `image`, drawn without slopes. Repeats the forward order
+    and needs no list per pixel: what is behind a Gaussian is the final value minus what has been
+    composited so far.
     """
     height, _, width = image.shape
     w = _new_tile()

@@ -59,12 +59,12 @@ _SMALL_PICTURE = 112 * 112
 class Work(NamedTuple):
     """Arrays that the kernels of a picture fill; the first axis is for pictures drawn at once."""
 
-    projected: NDArray[np.float32]  # [S, N, 12]
+    projected: NDArray[np.float32]  # [S, N, 14]
     depths: NDArray[np.float32]  # [S, N] of what is visible, near to far
     order: NDArray[np.int32]  # [S, N] which Gaussians these are
     other_depths: NDArray[np.float32]  # [S, N] scratch for sorting
     other_order: NDArray[np.int32]  # [S, N]
-    gaussians: NDArray[np.float32]  # [S, N, 12] what is visible, near to far
+    gaussians: NDArray[np.float32]  # [S, N, 14] what is visible, near to far
     starts: NDArray[np.int64]  # [S, chunks, tiles] where the entries of a part begin
     offsets: NDArray[np.int64]  # [S, tiles + 1] where those of a tile begin
     pairs: NDArray[np.int32]  # [S, P] for each tile its Gaussians, near to far
@@ -349,8 +349,13 @@ def _joined(splats: Sequence[Splats]) -> Splats:
     return Splats(np.concatenate([s.prepared for s in splats]), np.concatenate(sh))
 
 
-def view_of(camera: Camera, T_cam_obj: Pose) -> NDArray[np.float32]:
-    """A row of `projection.VIEW` numbers."""
+def view_of(camera: Camera, T_cam_obj: Pose, sloped: bool = False) -> NDArray[np.float32]:
+    """A row of `projection.VIEW` numbers.
+
+    With `sloped` the depth of a Gaussian at a pixel is its mean depth there, given the pixel, not
+    that of its middle (RaDe-GS, Zhang et al. 2024, to first order): flat Gaussians then show the
+    surface that they lie in. Without gradients.
+    """
     # gsplat holds the linearisation 15 % of the image outside its border.
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     mx, my = 0.15 * camera.width, 0.15 * camera.height
@@ -358,7 +363,7 @@ def view_of(camera: Camera, T_cam_obj: Pose) -> NDArray[np.float32]:
     top, bottom = (cy + 0.5 + my) / fy, (camera.height - 0.5 - cy + my) / fy
     out = np.zeros(VIEW, np.float32)
     out[:9], out[9:12] = T_cam_obj[:3, :3].ravel(), T_cam_obj[:3, 3]
-    out[12:20] = fx, fy, cx, cy, left, right, top, bottom
+    out[12:] = fx, fy, cx, cy, left, right, top, bottom, sloped
     return out
 
 

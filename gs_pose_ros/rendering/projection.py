@@ -25,20 +25,21 @@ ALPHA_MIN = f32(1 / 255)
 # seen).
 PREPARED = 12
 _P_OPACITY, _P_CUT = 9, 10
-# Columns of the projected Gaussians: centre (px), conic, opacity, colour, depth (m), and the half
-# extents of the rim (px). Gradients have the first ten.
-U, V, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, RX, RY = range(12)
-PROJECTED, GRADIENTS = 12, 10
+# Columns of the projected Gaussians: centre (px), conic, opacity, colour, depth (m), the half
+# extents of the rim (px), and by how much the depth grows (m/px). Gradients have the first ten.
+U, V, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, RX, RY, ZU, ZV = range(14)
+PROJECTED, GRADIENTS = 14, 10
 HIDDEN = f32(3e38)  # in place of a gradient by depth
-# The view: rotation (rows) and translation of T_cam_obj, intrinsics, limits of |x/z| and |y/z|.
-VIEW = 23
-TRANSLATION, INTRINSICS, LIMITS = 9, 12, 16
+# The view: rotation (rows) and translation of T_cam_obj, intrinsics, limits of |x/z| and |y/z|,
+# and whether a Gaussian has the depth of its middle everywhere (0), or that along its body (1).
+VIEW = 21
+TRANSLATION, INTRINSICS, LIMITS, SLOPED = 9, 12, 16, 20
+_EDGE_ON = f32(0.01)  # px^2, where a Gaussian is so thin its slope is not believed
 
 # Planes of a block; the first eleven are the prepared columns.
 (_MX, _MY, _MZ, _S00, _S01, _S02, _S11, _S12, _S22, _SO, _SC, _OU, _OV, _OA, _OB, _OC, _ORX, _ORY,
- _OZ, _SEEN) = (u64(k * BLOCK) for k in range(20))  # fmt: skip
-_BASIS = u64(20 * BLOCK)
-_PLANES = 20 + SH_COUNT
+ _OZ, _OZU, _OZV, _SEEN, _BASIS) = (u64(k * BLOCK) for k in range(23))  # fmt: skip
+_PLANES = 22 + SH_COUNT
 
 
 @numba.njit(inline='always', **kernel)
@@ -103,7 +104,7 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
     """Project the Gaussians [begin, end) and cull them; where the list of what is left ends.
 
     Their indices and depths are appended to visible [N] and depths [N] at `kept`, their rows of
-    projected [N, 12] are filled.
+    projected [N, 14] are filled.
     """
     w00, w01, w02, w10, w11, w12, w20, w21, w22 = (
         view[0], view[1], view[2], view[3], view[4], view[5], view[6], view[7], view[8]
@@ -115,6 +116,7 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
     y_low, y_high = -view[LIMITS + 2], view[LIMITS + 3]
     right, bottom = f32(width) - _HALF, f32(height) - _HALF
     c0, c1, c2 = camera_center(view)
+    sloped = view[SLOPED]
     b = np.empty(_PLANES * BLOCK, np.float32)
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
@@ -140,14 +142,21 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
             q0 = s00 * a0 + s01 * a1 + s02 * a2
             q1 = s01 * a0 + s11 * a1 + s12 * a2
             q2 = s02 * a0 + s12 * a1 + s22 * a2
-            aa = a0 * q0 + a1 * q1 + a2 * q2 + PIXEL_FILTER
+            r0 = s00 * b0 + s01 * b1 + s02 * b2
+            r1 = s01 * b0 + s11 * b1 + s12 * b2
+            r2 = s02 * b0 + s12 * b1 + s22 * b2
+            aa = a0 * q0 + a1 * q1 + a2 * q2
             ab = b0 * q0 + b1 * q1 + b2 * q2
-            bb = (
-                b0 * (s00 * b0 + s01 * b1 + s02 * b2)
-                + b1 * (s01 * b0 + s11 * b1 + s12 * b2)
-                + b2 * (s02 * b0 + s12 * b1 + s22 * b2)
-                + PIXEL_FILTER
+            bb = b0 * r0 + b1 * r1 + b2 * r2
+            # The mean depth at a pixel, given the Gaussian in (u, v, z): its ridge.
+            az, bz = w20 * q0 + w21 * q1 + w22 * q2, w20 * r0 + w21 * r1 + w22 * r2
+            over = sloped / ((aa + _EDGE_ON) * (bb + _EDGE_ON) - ab * ab)
+            zu, zv = (
+                (az * (bb + _EDGE_ON) - bz * ab) * over,
+                (bz * (aa + _EDGE_ON) - az * ab) * over,
             )
+            aa += PIXEL_FILTER
+            bb += PIXEL_FILTER
             det = aa * bb - ab * ab
             inverse = _ONE / det
             cut = b[_SC + j]
@@ -158,7 +167,8 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
             seen = seen & (v + ry > -_HALF) & (v - ry < bottom)
             b[_OU + j], b[_OV + j] = u, v
             b[_OA + j], b[_OB + j], b[_OC + j] = bb * inverse, -ab * inverse, aa * inverse
-            b[_ORX + j], b[_ORY + j], b[_OZ + j] = rx, ry, z
+            b[_ORX + j], b[_ORY + j] = rx, ry
+            b[_OZ + j], b[_OZU + j], b[_OZV + j] = z, zu, zv
             b[_SEEN + j] = _ONE if seen else _ZERO
             dx, dy, dz, _ = direction(mx - c0, my - c1, mz - c2)
             sh_basis(dx, dy, dz, b, _BASIS + j)
@@ -170,6 +180,7 @@ def project(begin, end, kept, prepared, sh, view, width, height, projected, dept
                 out[A], out[B], out[C] = b[_OA + j], b[_OB + j], b[_OC + j]
                 out[OPACITY], out[DEPTH] = b[_SO + j], b[_OZ + j]
                 out[RX], out[RY] = b[_ORX + j], b[_ORY + j]
+                out[ZU], out[ZV] = b[_OZU + j], b[_OZV + j]
                 red, green, blue = _HALF, _HALF, _HALF
                 for k in range(sh.shape[1]):
                     basis = b[plane(_BASIS, k) + j]
