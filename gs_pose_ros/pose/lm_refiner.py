@@ -283,8 +283,8 @@ class LMRefiner:
         poses: Sequence[NDArray[np.float64]],
         mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float64]:
-        """The pose of the lowest cost at the coarsest level, in one window for all."""
-        level = self.coarse[0]
+        """The pose of the lowest cost at the first level, in one window for all."""
+        level = (self.coarse or self.fine)[0]
         window = ObjectWindow.around(
             frame, reference, poses[-1], mask, self.crop_padding, level.crop_size
         )

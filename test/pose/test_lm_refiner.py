@@ -627,6 +627,16 @@ def test_a_good_start_is_kept_where_the_object_is_half_hidden(scene: Scene) -> N
     assert shift < 1
 
 
+@pytest.mark.parametrize('left_out', ['coarse', 'fine'])
+def test_a_part_of_the_levels_may_be_left_out(scene: Scene, left_out: str) -> None:
+    start = perturbed(scene.T_cam_obj[0], reference(), 5, 0.005, 1)
+    refiner = replace(REFINER, turned=0, **{left_out: ()})
+    estimate = refiner.refine(scene.frame, reference(), [start], scene.masks[0])
+    angle, shift = pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())
+    assert angle < 2.5
+    assert shift < 3
+
+
 def test_alignment_leaves_a_pose_that_sees_no_mask(scene: Scene) -> None:
     T = scene.T_cam_obj[0]
     nothing = np.zeros(CAMERA.shape, bool)
