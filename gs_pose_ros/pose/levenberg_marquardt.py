@@ -1,93 +1,69 @@
 """Levenberg-Marquardt over a pose as one kernel: render, compare, solve, step.
 
-A step takes half a millisecond. In Python the calls between its parts took as long, under the lock
-of the interpreter, so that hypotheses did not gain from a second core.
+The one solver of the project: for an object in a window of the image (`object_problem`) and for
+the camera in a map (`localization.scene_problem`). A step takes half a millisecond. In Python the
+calls between its parts took as long, under the lock of the interpreter, so that hypotheses did not
+gain from a second core.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import overload
 from numpy.typing import NDArray
 
-from gs_pose_ros.pose.residuals import fit_gain, normal_equations, remove_shading
-from gs_pose_ros.rendering.numba_rasterizer import Work, draw
+from gs_pose_ros.geometry import se3
 
-_kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
+_kernel_options: Any = {'nogil': True, 'error_model': 'numpy'}
+_kernel = {'cache': True, **_kernel_options}
 
 
-class Problem(NamedTuple):
-    """One object in one window of S x S pixels; arrays as `draw` and `normal_equations` take them.
+def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
+    """Compare a rendering at T [4, 4] with what was seen; made for each kind of problem p.
 
-    `work`, `image` and `seen` are written to: a problem belongs to one thread.
+    Fills H [6, 6] and `gradients` [n, n, 6] (of the cost, by block of the picture) and brings
+    `gain` up to date. The tangent is (translation, rotation about p.center). Returns the cost, the
+    number of pixels that constrain the pose, and the list entries that drawing takes: if there are
+    more than p.work has room for, nothing else has been done.
+    """
+    raise NotImplementedError
+
+
+def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
+    """Decorate the NamedTuple of a kind of problem with its compiled `linearize`.
+
+    Its fields have to include those that `minimize` reads: `center` [3] (m, frame of what is
+    drawn), `size_m` and `work`.
     """
 
-    prepared: NDArray[np.float32]
-    sh: NDArray[np.float32]
-    starts: NDArray[np.int64]  # [2] 0, N
-    placed: NDArray[np.float32]  # [1, VIEW] as `view_of` gives it, the pose to be filled in
-    color: NDArray[np.float32]  # [S, S, 3]
-    depth: NDArray[np.float32]  # [S, S]
-    mask: NDArray[np.float32]  # [S, S]
-    K: NDArray[np.float64]  # [4] fx, fy, cx, cy
-    center: NDArray[np.float64]  # [3] of the object, m, object frame
-    diameter_m: float
-    sigma_color: float
-    sigma_depth: float  # m, without the sensor's noise
-    sigma_silhouette: float
-    noise_m: float  # of the sensor's depth
-    noise_per_m2: float
-    cut: float  # of the robust costs, in sigmas
-    shading_px: float  # what varies slower is left out; 0: all is compared
-    exposure: bool  # whether gain and offset are fitted
-    work: Work
-    image: NDArray[np.float32]  # [S, 5, S]
-    seen: NDArray[np.float32]  # [S, S, 3]
+    def register(kind: type) -> type:
+        # Numba compares the arguments of the two: without types, as kernels have none.
+        def choose(p, T, gain, H, gradients):
+            def compiled(p, T, gain, H, gradients):
+                return linearized(p, T, gain, H, gradients)
+
+            is_kind = isinstance(p, numba.types.NamedTuple) and p.instance_class is kind
+            return compiled if is_kind else None
+
+        overload(linearize, jit_options=_kernel_options)(choose)
+        return kind
+
+    return register
 
 
 @numba.njit(**_kernel)
-def _center_in(p, T):
+def center_in(p, T):
+    """Where the centre of what is drawn is at T [4, 4]."""
     return (T[:3, :3] * p.center).sum(1) + T[:3, 3]
 
 
 @numba.njit(**_kernel)
-def linearize(p, T, gain, H, gradients):
-    """Render at T [4, 4]; fill H [6, 6] and `gradients` [n, n, 6], bring `gain` [6] up to date.
-
-    The tangent is (translation, rotation about the object's centre). Returns the cost, the number
-    of pixels that constrain the pose, and the list entries that drawing takes: if there are more
-    than `work` has room for, nothing else has been done.
-    """
-    for i in range(3):
-        for j in range(3):
-            p.placed[0, 3 * i + j] = T[i, j]
-        p.placed[0, 9 + i] = T[i, 3]
-    needed = draw(p.prepared, p.sh, p.starts, p.placed, p.work, p.image)
-    if needed > p.work.pairs.shape[1]:
-        return 0.0, 0, needed
-    depth_cut = p.cut * p.sigma_depth
-    seen = p.color
-    if p.shading_px > 0:
-        seen = p.seen
-        seen[:] = p.color
-        remove_shading(p.image, seen, p.depth, p.shading_px, depth_cut)
-    if p.exposure:
-        gain[:] = fit_gain(p.image, seen, p.depth, depth_cut, gain)
-    center = _center_in(p, T)
-    noise = p.noise_m + p.noise_per_m2 * center[2] ** 2
-    sigmas = np.array([p.sigma_color, np.hypot(p.sigma_depth, noise), p.sigma_silhouette])
-    H[:] = 0
-    gradients[:] = 0
-    cost, support = normal_equations(
-        p.image, seen, p.depth, p.mask, p.K, center, gain, sigmas, p.cut, H, gradients
-    )
-    return cost, support, needed
-
-
-@numba.njit(**_kernel)
-def _step(H, gradients, damping, diameter_m):
+def _step(H, gradients, damping, size_m):
     """The damped step xi [6], no longer than the linearisation holds."""
     A = H.copy()
     for i in range(6):
@@ -97,8 +73,8 @@ def _step(H, gradients, damping, diameter_m):
         for j in range(gradients.shape[1]):
             b -= gradients[i, j]
     xi = np.linalg.solve(A, b)
-    # A quarter of the diameter, half a radian.
-    far = np.sqrt((xi[:3] ** 2).sum()) / (0.25 * diameter_m)
+    # A quarter of the size, half a radian.
+    far = np.sqrt((xi[:3] ** 2).sum()) / (0.25 * size_m)
     turned = np.sqrt((xi[3:] ** 2).sum()) / 0.5
     return xi / max(far, turned, 1.0)
 
@@ -121,7 +97,7 @@ def move_about(T, center, xi):
 
 @numba.njit(**_kernel)
 def minimize(p, T, gain, iterations, convergence, H, gradients):
-    """Move T [4, 4] downhill, in place, until steps are shorter than `convergence` diameters.
+    """Move T [4, 4] downhill, in place, until steps are shorter than `convergence` sizes.
 
     Returns what `linearize` does at T, whose `H`, `gradients` and `gain` are left there, and
     before it the iterations.
@@ -135,8 +111,8 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
         used += 1
         if support == 0:
             break
-        xi = _step(H, gradients, damping, p.diameter_m)
-        candidate, other_gain = move_about(T, _center_in(p, T), xi), gain.copy()
+        xi = _step(H, gradients, damping, p.size_m)
+        candidate, other_gain = move_about(T, center_in(p, T), xi), gain.copy()
         other, other_support, needed = linearize(
             p, candidate, other_gain, other_H, other_gradients
         )
@@ -146,11 +122,35 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
             cost, support = other, other_support
             T[:], gain[:], H[:], gradients[:] = candidate, other_gain, other_H, other_gradients
             damping = max(damping * 0.2, 1e-6)
-            turn = np.sqrt((xi[3:] ** 2).sum()) * p.diameter_m / 2
-            if max(np.sqrt((xi[:3] ** 2).sum()), turn) < convergence * p.diameter_m:
+            turn = np.sqrt((xi[3:] ** 2).sum()) * p.size_m / 2
+            if max(np.sqrt((xi[:3] ** 2).sum()), turn) < convergence * p.size_m:
                 break
         else:
             damping *= 10
             if damping > 1e3:
                 break
     return used, cost, support, needed
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """H xi = -b of one linearisation."""
+
+    center: NDArray[np.float64]  # [3] m, camera frame, that the tangent turns about
+    H: NDArray[np.float64]  # [6, 6]
+    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
+    cost: float  # mean robust cost over the rendered pixels
+
+    def covariance(self) -> NDArray[np.float64]:
+        """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
+
+        H^-1 (sum of g g^T over the blocks) H^-1, the sandwich of Liang and Zeger (1986): residuals
+        of neighbouring pixels, as of a highlight, may be alike as they please, those of two blocks
+        are taken to be independent.
+        """
+        g = self.gradients.reshape(-1, 6)
+        inverse = np.linalg.pinv(self.H, hermitian=True)
+        to_camera = np.eye(6)  # from translation and rotation about the centre
+        to_camera[:3, 3:] = se3.hat(self.center)
+        root = to_camera @ inverse @ g.T
+        return root @ root.T

@@ -30,7 +30,8 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.levenberg_marquardt import Problem, minimize
+from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, minimize
+from gs_pose_ros.pose.object_problem import ObjectProblem
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
@@ -399,10 +400,10 @@ class LMRefiner:
         reference: ObjectReference,
         window: ObjectWindow,
         level: PyramidLevel,
-    ) -> Problem:
+    ) -> ObjectProblem:
         camera, splats = window.camera, Splats.of(gaussians)
         with_detail = level.crop_size >= self.detail_from
-        return Problem(
+        return ObjectProblem(
             prepared=splats.prepared,
             sh=splats.sh,
             starts=np.array([0, len(splats)]),
@@ -412,7 +413,7 @@ class LMRefiner:
             mask=window.mask,
             K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=reference.center,
-            diameter_m=reference.diameter_m,
+            size_m=reference.diameter_m,
             sigma_color=level.color_sigma,
             sigma_depth=level.depth_sigma * reference.diameter_m,
             sigma_silhouette=self.silhouette_sigma,
@@ -425,30 +426,6 @@ class LMRefiner:
             image=np.empty((camera.height, 5, camera.width), np.float32),
             seen=np.empty_like(window.color),
         )
-
-
-@dataclass(frozen=True)
-class NormalEquations:
-    """H xi = -b of one linearisation about the object's centre."""
-
-    center: NDArray[np.float64]  # [3] m, camera frame
-    H: NDArray[np.float64]  # [6, 6]
-    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
-    cost: float  # mean robust cost over the rendered pixels
-
-    def covariance(self) -> NDArray[np.float64]:
-        """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
-
-        H^-1 (sum of g g^T over the blocks) H^-1, the sandwich of Liang and Zeger (1986): residuals
-        of neighbouring pixels, as of a highlight, may be alike as they please, those of two blocks
-        are taken to be independent.
-        """
-        g = self.gradients.reshape(-1, 6)
-        inverse = np.linalg.pinv(self.H, hermitian=True)
-        to_camera = np.eye(6)  # from translation and rotation about the centre
-        to_camera[:3, 3:] = se3.hat(self.center)
-        root = to_camera @ inverse @ g.T
-        return root @ root.T
 
 
 def align_to_mask(

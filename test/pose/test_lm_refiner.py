@@ -15,8 +15,9 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose import residuals
-from gs_pose_ros.pose.levenberg_marquardt import linearize, move_about
-from gs_pose_ros.pose.lm_refiner import LMRefiner, NormalEquations, align_to_mask
+from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, move_about
+from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
+from gs_pose_ros.pose.object_problem import linearize_object
 from gs_pose_ros.pose.residuals import fit_gain, tukey
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
@@ -396,7 +397,7 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     problem = problem._replace(center=se3.inverse(T)[:3, 3])
     H, gradients, gain = np.empty((6, 6)), np.empty((8, 8, 6)), NEUTRAL.copy()
     for _ in range(4):  # the refiner's gain has settled
-        cost, _, _ = linearize(problem, T, gain, H, gradients)
+        cost, _, _ = linearize_object(problem, T, gain, H, gradients)
     about_camera = NormalEquations(np.zeros(3), H, gradients, cost).covariance()
     scale = np.sqrt(np.outer(np.diag(about_camera), np.diag(about_camera)))
     assert np.allclose(end.covariance() / scale, about_camera / scale, atol=0.05)
