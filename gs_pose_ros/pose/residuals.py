@@ -130,7 +130,7 @@ def tukey(r, cut):
 
 
 @numba.njit(**_kernel)
-def _add(H, b, J, r, w):
+def add_residual(H, b, J, r, w):
     for i in range(6):
         wj = w * J[i]
         b[i] += wj * r
@@ -203,7 +203,7 @@ def normal_equations(
                 if gu * gu + gv * gv > 1e-4:
                     for i in range(6):
                         J[i] = -(gu * du[i] + gv * dv[i]) / sigma_silhouette
-                    _add(H, b, J, r, w)
+                    add_residual(H, b, J, r, w)
                     constrains = True
             if inner:
                 if observed > 0:
@@ -221,7 +221,7 @@ def normal_equations(
                     if w > 0 and zu * zu + zv * zv < (8 * z / fx) ** 2:
                         for i in range(6):
                             J[i] = (dz[i] - zu * du[i] - zv * dv[i]) / sigma_depth
-                        _add(H, b, J, error, w)
+                        add_residual(H, b, J, error, w)
                         constrains = True
                     if w == 0:  # behind: not the object, its colour says nothing either
                         cost += 3 * cut * cut / 6
@@ -253,7 +253,7 @@ def normal_equations(
                     )
                     for i in range(6):
                         J[i] = -(cu * du[i] + cv * dv[i]) / sigma_color
-                    _add(H, b, J, r, w)
+                    add_residual(H, b, J, r, w)
                 constrains = True
             support += constrains
     for i in range(6):

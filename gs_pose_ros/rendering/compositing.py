@@ -213,7 +213,7 @@ def composite(thread, threads, gaussians, offsets, pairs, tiles_x, image):
             g = gaussians[pairs[p]]
             a, b, c, opacity = g[A] * _HALF, g[B], g[C] * _HALF, g[OPACITY]
             red, green, blue, depth = g[RED], g[GREEN], g[BLUE], g[DEPTH]
-            zu, zv = g[ZU], g[ZV]
+            zu, zv, bend = g[ZU], g[ZV], _ONE / depth
             du, dv = f32(x0) - g[U], f32(y0) - g[V]
             begin, end = _span(g, y0)
             for k in range(begin, end):
@@ -228,7 +228,9 @@ def composite(thread, threads, gaussians, offsets, pairs, tiles_x, image):
                 w[_P0 + k] += weight * red
                 w[_P1 + k] += weight * green
                 w[_P2 + k] += weight * blue
-                w[_P3 + k] += weight * (depth + zu * dx + zv * dy)
+                # A plane's inverse depth is linear: z / (1 - d / z), up to the second power.
+                d = zu * dx + zv * dy
+                w[_P3 + k] += weight * (depth + d + d * d * bend)
                 # Negative once the pixel is full.
                 w[_T + k] = after if blended else (-T if touched else T)
         for k in range(_T, _P0):

@@ -34,7 +34,7 @@ HIDDEN = f32(3e38)  # in place of a gradient by depth
 # and whether a Gaussian has the depth of its middle everywhere (0), or that along its body (1).
 VIEW = 21
 TRANSLATION, INTRINSICS, LIMITS, SLOPED = 9, 12, 16, 20
-_EDGE_ON = f32(0.01)  # px^2, where a Gaussian is so thin its slope is not believed
+_EDGE_ON = f32(1e-4)  # px^2, where a Gaussian is so thin its slope is not believed
 
 # Planes of a block; the first eleven are the prepared columns.
 (_MX, _MY, _MZ, _S00, _S01, _S02, _S11, _S12, _S22, _SO, _SC, _OU, _OV, _OA, _OB, _OC, _ORX, _ORY,
