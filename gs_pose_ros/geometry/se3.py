@@ -152,6 +152,17 @@ def rotation_angle(R_a: ArrayLike, R_b: ArrayLike) -> Matrix:
     return 2 * np.arcsin(np.clip(chord, 0, 1))
 
 
+def interpolate(T_0: ArrayLike, T_1: ArrayLike, ratio: float) -> Matrix:
+    """Between two motions [4, 4]: a straight line for the origin, a great circle for the rotation.
+
+    As tf2 does; ratios beyond [0, 1] extrapolate.
+    """
+    T_0, T_1 = np.asarray(T_0, np.float64), np.asarray(T_1, np.float64)
+    turn = ratio * rotation_log(T_0[:3, :3].T @ T_1[:3, :3])
+    R = T_0[:3, :3] @ exp([0, 0, 0, *turn])[:3, :3]
+    return from_rotation_translation(R, (1 - ratio) * T_0[:3, 3] + ratio * T_1[:3, 3])
+
+
 def fibonacci_directions(count: int) -> Matrix:
     """Unit vectors [count, 3], evenly spread over the sphere along a golden spiral."""
     i = np.arange(count) + 0.5

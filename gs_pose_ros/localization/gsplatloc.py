@@ -1,13 +1,19 @@
-"""GSplatLoc: an RGB-D camera localizes itself in a map of Gaussians (Zhou et al. 2024)."""
+"""The camera's pose in a map of Gaussians, by Gauss-Newton on depth, its contour, and gray.
+
+GSplatLoc (Zhou 2024) minimises the difference between the depth that the map has at a pose and the
+depth that was measured; its own descent is `paper_gsplatloc`. Here the same solver as for objects
+does it from coarse to fine.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import NonNegative, Positive
+from gs_pose_ros.bounds import Distance, NonNegative, Positive, Share
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -15,7 +21,7 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import DEPTH, SceneProblem, shrink
 from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, minimize
-from gs_pose_ros.rendering.numba_rasterizer import view_of, work_for
+from gs_pose_ros.rendering.numba_rasterizer import Splats, view_of, work_for
 
 _BLOCKS = 8
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
@@ -23,88 +29,164 @@ _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class CameraEstimate:
-    """The pose of the camera in one frame.
+    """The pose of the camera in one frame; LOST with a reason if the map does not confirm it.
 
-    `covariance` is of the left tangent (translation m, rotation rad) in the camera frame, of
-    T_cam_map: the true one is exp(xi) T_cam_map with xi ~ N(0, covariance).
+    `covariance` is of the left tangent (translation m, rotation rad) of T_cam_map, in the camera
+    frame: the true one is exp(xi) T_cam_map with xi ~ N(0, covariance).
     """
 
     T_map_cam: NDArray[np.float64]  # [4, 4]
     status: Status
     reason: str = ''
     covariance: NDArray[np.float64] | None = None  # [6, 6]
-    overlap: float = 0.0  # share of the measured pixels before which the map has a surface
-    agreement: float = 0.0  # share of these whose depth agrees
-    residual_m: float = 0.0  # median |depth - map| of those
+    overlap: float = 0.0  # share of the measured pixels where the map has a surface
+    agreement: float = 0.0  # share of these whose depth is the map's
+    residual_m: float = 0.0  # median of |map - measured| over the overlap
     iterations: int = 0
     stamp_ns: int = 0
 
+    @property
+    def found(self) -> bool:
+        """Whether the pose may be used."""
+        return self.status in (Status.CONVERGED, Status.TRACKED)
+
+    def lost(self, reason: str) -> CameraEstimate:
+        """The same, not to be used."""
+        return replace(self, status=Status.LOST, reason=reason, covariance=None)
+
+
+class Localizer(Protocol):
+    """Brings a pose of the camera near the true one to it."""
+
+    def refine(
+        self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
+    ) -> CameraEstimate:
+        """CONVERGED from a start [4, 4], or LOST with a reason."""
+        ...
+
 
 @dataclass(frozen=True)
-class Level:
+class MapCheck:
+    """Whether what was measured is what the map has before the camera."""
+
+    min_measured: Share = 0.02  # of the pixels
+    min_overlap: Share = 0.25
+    min_agreement: Share = 0.4
+    sigmas: Positive = 3.0  # depths that agree differ by less, in those of the sensor
+    map_m: NonNegative = 0.01  # or in those of the map's error
+
+    def judged(
+        self,
+        estimate: CameraEstimate,
+        seen: NDArray[np.float32],
+        difference: NDArray[np.float64],
+        noise: NDArray[np.float64],
+    ) -> CameraEstimate:
+        """The estimate with its shares, LOST if these are too small.
+
+        `seen` [h, w] is the measured depth, 0 where there is none; `difference` [h, w] that of the
+        map to it, NaN where there is no map; `noise` [h, w] that of the sensor, all m.
+        """
+        measured, known = seen > 0, np.isfinite(difference)
+        if np.mean(measured) < self.min_measured:
+            return estimate.lost(f'{100 * np.mean(measured):.0f} % of the depth image is valid')
+        overlap = np.count_nonzero(known) / np.count_nonzero(measured)
+        if not known.any():
+            return estimate.lost('the map has nothing before the camera')
+        error, sigma = np.abs(difference[known]), np.hypot(noise[known], self.map_m)
+        agreement = float(np.mean(error < self.sigmas * sigma))
+        out = replace(
+            estimate,
+            overlap=overlap,
+            agreement=agreement,
+            residual_m=float(np.median(error)),
+        )
+        if overlap < self.min_overlap:
+            return out.lost(f'the map covers {100 * overlap:.0f} % of what the camera sees')
+        if agreement < self.min_agreement:
+            return out.lost(f'{100 * agreement:.0f} % of the depths are those of the map')
+        return out
+
+
+class Level(NamedTuple):
     """One resolution."""
 
-    width: int  # px
+    width: int  # px, or as close to it as whole pixels joined come
     iterations: int
     most: float  # the largest scale of the residuals, in sigmas of the sensor
 
 
 @dataclass(frozen=True)
 class GSplatLoc:
-    """Gauss-Newton/LM on rendered depth, contour and gray; stateless."""
+    """Refines the pose of the camera; stateless."""
 
+    # The last one again: the scale of the residuals is known better then.
     levels: tuple[Level, ...] = (
-        Level(80, 10, 5.0),
+        Level(80, 10, 100.0),
         Level(160, 10, 2.0),
         Level(320, 5, 1.0),
         Level(320, 3, 1.0),
     )
-    contour_weight: NonNegative = 0.25
-    gray_weight: NonNegative = 0.0
+    start_m: Positive = 0.1  # scale of the residuals at the start
+    # The scale follows what is left after a level, but never shrinks faster: where most of the
+    # picture is one wall, what moves along that wall would be left behind.
+    narrowing: Share = 0.3
+    least_scale: Positive = 0.02
+    contour_weight: NonNegative = 0.1  # of the slopes of the depth
+    gray_weight: NonNegative = 0.1
     gray_sigma: Positive = 0.1
-    depth_noise_m: NonNegative = 0.001
+    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2.
+    depth_noise_m: Positive = 0.001
     depth_noise_per_m2: NonNegative = 0.002
-    robust_cut: Positive = 5.0
-    least_scale: Positive = 0.1
-    narrowing: Share = 0.4
-    far_m: Positive = 8.0
-    convergence: NonNegative = 1e-5
+    robust_cut: Positive = 5.0  # Tukey's limit, in scales
+    far_m: Distance = 8.0
+    convergence: NonNegative = 1e-5  # shares of the distance by which the last step moves
+    check: MapCheck = MapCheck()
 
     def refine(
-        self,
-        frame: RGBDFrame,
-        scene: SceneMap,
-        T_map_cam: NDArray[np.float64],
+        self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
     ) -> CameraEstimate:
-        T = se3.inverse(T_map_cam)
-        total, end, scale = 0, None, self.levels[0].most
+        """See `Localizer`."""
+        start = CameraEstimate(np.asarray(T_map_cam, np.float64), Status.CONVERGED)
+        start = replace(start, stamp_ns=frame.stamp_ns)
+        if frame.depth is None or not frame.depth.any():
+            return start.lost('the depth image has no valid pixel')
+        T, scale, total, end = se3.inverse(start.T_map_cam), 0.0, 0, None
         for level in self.levels:
-            T, used, end, scale = self._level(frame, scene, T, level, min(scale, level.most))
+            camera, seen = observe(frame, level.width)
+            if not (seen[..., DEPTH] > 0).any():
+                continue
+            problem = self._problem(camera, seen, scene, T, min(scale, level.most))
+            T, used, end, problem = self._minimize(problem, camera, T, level.iterations)
             total += used
-        return CameraEstimate(
-            T_map_cam=se3.inverse(T),
-            status=Status.CONVERGED if end is not None else Status.LOST,
-            iterations=total,
-            stamp_ns=frame.stamp_ns,
-        )
+            if end is None:
+                break
+            spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
+            scale = max(problem.scale * max(spread, self.narrowing), self.least_scale)
+        out = replace(start, T_map_cam=se3.inverse(T), iterations=total)
+        if end is None:
+            return out.lost('the map has nothing before the camera')
+        noise = self._noise(seen[..., DEPTH].astype(np.float64))
+        difference = problem.residuals * problem.scale * noise
+        out = self.check.judged(out, seen[..., DEPTH], difference, noise)
+        return replace(out, covariance=end.covariance()) if out.found else out
 
-    def _level(
+    def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.depth_noise_m + self.depth_noise_per_m2 * z**2
+
+    def _problem(
         self,
-        frame: RGBDFrame,
+        camera: Camera,
+        seen: NDArray[np.float32],
         scene: SceneMap,
-        T: NDArray[np.float64],
-        level: Level,
+        T_cam_map: NDArray[np.float64],
         scale: float,
-    ) -> tuple[NDArray[np.float64], int, NormalEquations | None, float]:
-        factor = max(1, frame.camera.width // level.width)
-        camera, seen = observe(frame, factor)
-        z = seen[..., DEPTH][seen[..., DEPTH] > 0]
-        if not len(z):
-            return T, 0, None, scale
-        distance = float(np.median(z))
-        center = se3.transform(se3.inverse(T), np.array([[0, 0, distance]]))[0]
-        splats = scene.in_view(camera, T, distance / camera.fx, self.far_m)
-        problem = SceneProblem(
+    ) -> SceneProblem:
+        """At the first level, where the scale is 0 still, it is that of the start."""
+        distance = np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]).astype(np.float64)
+        center = se3.transform(se3.inverse(T_cam_map), np.array([[0, 0, distance]]))[0]
+        splats = scene.in_view(camera, T_cam_map, distance / camera.fx, self.far_m)
+        return SceneProblem(
             prepared=splats.prepared,
             sh=splats.sh,
             starts=np.array([0, len(splats)]),
@@ -112,8 +194,8 @@ class GSplatLoc:
             seen=seen,
             K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=center,
-            size_m=distance,
-            scale=scale,
+            size_m=float(distance),
+            scale=scale or float(self.start_m / self._noise(distance)),
             noise_m=self.depth_noise_m,
             noise_per_m2=self.depth_noise_per_m2,
             contour_weight=self.contour_weight,
@@ -124,29 +206,36 @@ class GSplatLoc:
             image=np.empty((camera.height, 5, camera.width), np.float32),
             residuals=np.full(camera.shape, np.nan, np.float32),
         )
-        T, gain = T.copy(), np.array([1.0, 0.0])
+
+    def _minimize(
+        self,
+        problem: SceneProblem,
+        camera: Camera,
+        T: NDArray[np.float64],
+        iterations: int,
+    ) -> tuple[NDArray[np.float64], int, NormalEquations | None, SceneProblem]:
+        """Pose, steps, the last linearisation (None: nothing of the map is in view)."""
+        T, gain, used = T.copy(), np.array([1.0, 0.0]), 0
         H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
-        used = 0
         while True:
             steps, cost, support, needed = minimize(
-                problem, T, gain, level.iterations, self.convergence, H, gradients
+                problem, T, gain, iterations, self.convergence, H, gradients
             )
             used += steps
             if needed <= problem.work.pairs.shape[1]:
                 break
+            splats = Splats(problem.prepared, problem.sh)
             problem = problem._replace(work=work_for(splats, camera, needed))
         if support == 0:
-            return T, used, None, scale
+            return T, used, None, problem
         center = se3.transform(T, problem.center[None])[0]
-        spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
-        # Not at once: what moves along a large wall would be left behind.
-        scale = max(scale * max(spread, self.narrowing), self.least_scale)
-        return T, used, NormalEquations(center, H, gradients, cost), scale
+        return T, used, NormalEquations(center, H, gradients, cost), problem
 
 
-def observe(frame: RGBDFrame, factor: int) -> tuple[Camera, NDArray[np.float32]]:
-    """The camera and what it saw [h, w, 4] with `factor` pixels for one, see `shrink`."""
+def observe(frame: RGBDFrame, width: int) -> tuple[Camera, NDArray[np.float32]]:
+    """The camera of a smaller picture and what it saw [h, w, 4], see `scene_problem.shrink`."""
     assert frame.depth is not None
+    factor = max(1, frame.camera.width // width)
     height, width = frame.camera.height // factor, frame.camera.width // factor
     out = np.empty((height, width, 4), np.float32)
     shrink(frame.depth, frame.color @ _GRAY, factor, out)

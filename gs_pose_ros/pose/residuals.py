@@ -131,6 +131,7 @@ def tukey(r, cut):
 
 @numba.njit(**_kernel)
 def add_residual(H, b, J, r, w):
+    """Add a residual r with Jacobian J [6] and weight w to H (lower triangle) and gradient b."""
     for i in range(6):
         wj = w * J[i]
         b[i] += wj * r

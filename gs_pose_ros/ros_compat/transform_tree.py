@@ -110,13 +110,4 @@ class TransformTree:
         if stamps[i] == stamp_ns:
             return edge.T_parent_child[i]
         ratio = (stamp_ns - stamps[i]) / (stamps[i + 1] - stamps[i])
-        return _interpolate(edge.T_parent_child[i], edge.T_parent_child[i + 1], ratio)
-
-
-def _interpolate(
-    T_0: NDArray[np.float64], T_1: NDArray[np.float64], ratio: float
-) -> NDArray[np.float64]:
-    """Straight line for the origin, great circle for the rotation, as tf2 does."""
-    turn = ratio * se3.rotation_log(T_0[:3, :3].T @ T_1[:3, :3])
-    R = T_0[:3, :3] @ se3.exp([0, 0, 0, *turn])[:3, :3]
-    return se3.from_rotation_translation(R, (1 - ratio) * T_0[:3, 3] + ratio * T_1[:3, 3])
+        return se3.interpolate(edge.T_parent_child[i], edge.T_parent_child[i + 1], ratio)
