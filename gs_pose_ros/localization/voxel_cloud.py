@@ -198,7 +198,7 @@ def inverse_depth_planes(z: NDArray[np.float32], known: NDArray[np.bool_], radiu
     v, u = np.mgrid[:height, :width].astype(np.float64)
     u -= 0.5 * width
     v -= 0.5 * height
-    q = np.where(known, 1 / np.maximum(z, 1e-6), 0.0)
+    q = np.where(known, 1 / np.maximum(z.astype(np.float64), 1e-6), 0.0)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         out = cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_CONSTANT)
