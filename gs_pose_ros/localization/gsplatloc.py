@@ -151,7 +151,7 @@ class GSplatLoc:
         start = replace(start, stamp_ns=frame.stamp_ns)
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
-        T, scale, total, end = se3.inverse(start.T_map_cam), 0.0, 0, None
+        T, scale, total, last = se3.inverse(start.T_map_cam), 0.0, 0, None
         for level in self.levels:
             camera, seen = observe(frame, level.width)
             if not (seen[..., DEPTH] > 0).any():
@@ -160,15 +160,20 @@ class GSplatLoc:
             T, used, end, problem = self._minimize(problem, camera, T, level.iterations)
             total += used
             if end is None:
+                last = None
                 break
+            last = end, problem
             spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
             scale = max(problem.scale * max(spread, self.narrowing), self.least_scale)
         out = replace(start, T_map_cam=se3.inverse(T), iterations=total)
-        if end is None:
+        if last is None:
             return out.lost('the map has nothing before the camera')
-        noise = self._noise(seen[..., DEPTH].astype(np.float64))
+        # Of one level: a finer one may have been left out.
+        end, problem = last
+        measured = problem.seen[..., DEPTH]
+        noise = self._noise(measured.astype(np.float64))
         difference = problem.residuals * problem.scale * noise
-        out = self.check.judged(out, seen[..., DEPTH], difference, noise)
+        out = self.check.judged(out, measured, difference, noise)
         return replace(out, covariance=end.covariance()) if out.found else out
 
     def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -183,7 +188,7 @@ class GSplatLoc:
         scale: float,
     ) -> SceneProblem:
         """At the first level, where the scale is 0 still, it is that of the start."""
-        distance = np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]).astype(np.float64)
+        distance = float(np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]))
         center = se3.transform(se3.inverse(T_cam_map), np.array([[0, 0, distance]]))[0]
         splats = scene.in_view(camera, T_cam_map, distance / camera.fx, self.far_m)
         return SceneProblem(
@@ -194,8 +199,8 @@ class GSplatLoc:
             seen=seen,
             K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=center,
-            size_m=float(distance),
-            scale=scale or float(self.start_m / self._noise(distance)),
+            size_m=distance,
+            scale=scale or self.start_m / float(self._noise(np.array(distance))),
             noise_m=self.depth_noise_m,
             noise_per_m2=self.depth_noise_per_m2,
             contour_weight=self.contour_weight,

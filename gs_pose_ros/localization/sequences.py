@@ -60,7 +60,7 @@ class SequenceFrame:
         if depth.dtype != np.uint16 or depth.ndim != 2:
             raise GsPoseError(f'{self.depth}: depth is 16 bit with one channel, this is not')
         metres = np.where(depth == _INVALID, 0, depth).astype(np.float32) / self.depth_units
-        rgb = np.ascontiguousarray(color[..., ::-1])
+        rgb = np.ascontiguousarray(color[..., ::-1], np.uint8)
         return RGBDFrame.from_uint8(rgb, metres, self.camera, self.stamp_ns)
 
 
@@ -89,8 +89,8 @@ def read_tum(root: Path) -> list[SequenceFrame]:
         GsPoseError: a list is missing or cannot be read, or nothing comes together.
 
     """
-    *intrinsics, units = _intrinsics(root / 'intrinsics.txt')
-    camera = Camera(*intrinsics[:4], int(intrinsics[4]), int(intrinsics[5]))
+    fx, fy, cx, cy, width, height, units = _intrinsics(root / 'intrinsics.txt')
+    camera = Camera(fx, fy, cx, cy, int(width), int(height))
     colors, depths = (_rows(root / name, 2) for name in ('rgb.txt', 'depth.txt'))
     stamps, poses = (
         read_tum_trajectory(root / 'groundtruth.txt')

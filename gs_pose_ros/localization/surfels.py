@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from gs_pose_ros.bounds import Few, Positive, Share
 from gs_pose_ros.gaussians import SH_C0, Gaussians
@@ -38,7 +38,7 @@ def surfels(cloud: OrientedPoints, settings: SurfelSettings) -> Gaussians:
     """
     points = cloud.points
     n, count = len(points), min(settings.neighbours + 1, len(points))
-    tree = cKDTree(points)
+    tree = KDTree(points)
     means, quats = np.empty((n, 3), np.float32), np.empty((n, 4), np.float32)
     scales = np.empty((n, 3), np.float32)
     for first in range(0, n, _CHUNK):
@@ -49,7 +49,7 @@ def surfels(cloud: OrientedPoints, settings: SurfelSettings) -> Gaussians:
         # Of the other side of an edge, or of a sheet, nothing is taken over.
         around = cloud.normals[index]
         alike = (around * own[:, None]).sum(-1) > 0.5 * (own * own).sum(-1)[:, None]
-        alike |= ~own.any(1)[:, None]
+        alike |= ~own.any(1, keepdims=True)
         weight = alike / alike.sum(1, keepdims=True)
         normal = (weight[..., None] * around).sum(1)
         length = np.linalg.norm(normal, axis=1)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from gs_pose_ros.bounds import Count, Distance, Few, NonNegative, Positive, Share
 from gs_pose_ros.frame import RGBDFrame
@@ -94,7 +94,7 @@ class VoxelCloud:
         sums = self._sums[self._sums[:, _FRAMES] >= min_frames]
         sums = sums / sums[:, :1]
         if len(sums) > 3:
-            distance, _ = cKDTree(sums[:, _POINT]).query(sums[:, _POINT], k=4, workers=-1)
+            distance, _ = KDTree(sums[:, _POINT]).query(sums[:, _POINT], k=4, workers=-1)
             reach = np.maximum(sums[:, _REACH], self.voxel_m)
             sums = sums[distance[:, 3] < isolated * reach]
         return OrientedPoints(sums[:, _POINT], sums[:, _COLOR], sums[:, _NORMAL], sums[:, _REACH])
@@ -198,10 +198,11 @@ def inverse_depth_planes(z: NDArray[np.float32], known: NDArray[np.bool_], radiu
     v, u = np.mgrid[:height, :width].astype(np.float64)
     u -= 0.5 * width
     v -= 0.5 * height
-    q = np.where(known, 1 / np.maximum(z, 1e-6), 0.0)
+    q = np.where(known, 1 / np.maximum(z.astype(np.float64), 1e-6), 0.0)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_CONSTANT)
+        out = cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_CONSTANT)
+        return np.asarray(out, np.float64)
 
     count = mean(weight)
     safe = np.maximum(count, 1e-12)
