@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import Angle, Few, NonNegative, Positive
+from gs_pose_ros.bounds import Angle, Few, NonNegative, Positive, Share
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -24,6 +24,11 @@ class Relocalizer(Protocol):
         ...
 
 
+class _Posed(NamedTuple):
+    stamp_ns: int
+    T_map_cam: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class TrackerSettings:
     """When a pose is believed."""
@@ -34,6 +39,8 @@ class TrackerSettings:
     jump_m: Positive = 0.3
     jump_deg: Angle = 20.0
     confirmations: Few = 3
+    # Of several places the first is taken whose overlap times agreement is more than this.
+    enough: Share = 0.6
     # After a gap longer than this the camera is taken to be where it was, not to have gone on.
     predict_s: NonNegative = 0.5
 
@@ -55,10 +62,14 @@ class CameraTracker:
 
     def reset(self, T_map_cam: NDArray[np.float64] | None = None) -> None:
         """Forget the past; the next frame is taken near a given pose [4, 4], or anywhere."""
-        self._last: tuple[int, NDArray[np.float64]] | None = None
-        self._before: tuple[int, NDArray[np.float64]] | None = None
         self._given = T_map_cam
-        self._waiting: list[tuple[int, NDArray[np.float64]]] = []  # poses after a jump
+        self._past: list[_Posed] = []  # the last two that were believed
+        self._waiting: list[_Posed] = []  # in a row after a jump that is not believed yet
+
+    @property
+    def last(self) -> NDArray[np.float64] | None:
+        """T_map_cam [4, 4] of the last frame that had a pose."""
+        return self._past[-1].T_map_cam if self._past else None
 
     def track(
         self, frame: RGBDFrame, T_last_cam: NDArray[np.float64] | None = None
@@ -67,4 +78,101 @@ class CameraTracker:
 
         `T_last_cam` [4, 4] is the camera's motion since the last frame with a pose, of odometry.
         """
-        raise NotImplementedError
+        if not self._past:
+            return self._found_first(frame)
+        predicted = self._predicted(frame.stamp_ns, T_last_cam)
+        estimate = self._near(frame, [predicted, self._past[-1].T_map_cam])
+        if estimate.found and self._apart(estimate.T_map_cam, predicted):
+            estimate = estimate.lost('the map pulls away from where the camera can be')
+        if estimate.found:
+            return self._believed(estimate, Status.TRACKED)
+        return self._elsewhere(frame, estimate)
+
+    def relocalize(self, frame: RGBDFrame) -> CameraEstimate:
+        """The pose from nothing: of all places that look alike, the one that the map confirms."""
+        nowhere = CameraEstimate(np.eye(4), Status.LOST, stamp_ns=frame.stamp_ns)
+        if frame.depth is None or not frame.depth.any():
+            return nowhere.lost('the depth image has no valid pixel')
+        if self._relocalizer is None:
+            return nowhere.lost('the camera is lost, and the map has no keyframes')
+        best = nowhere.lost('no keyframe looks like this')
+        for T in self._relocalizer.candidates(frame, self.scene):
+            estimate = self._localizer.refine(frame, self.scene, T)
+            if estimate.evidence > best.evidence or not best.overlap:
+                best = estimate
+            if best.found and best.evidence > self.settings.enough:
+                break
+        return best
+
+    def _found_first(self, frame: RGBDFrame) -> CameraEstimate:
+        """There is nothing that it could contradict: the first pose is believed."""
+        if self._given is not None:
+            estimate = self._localizer.refine(frame, self.scene, self._given)
+            if estimate.found:
+                return self._believed(estimate, Status.CONVERGED)
+        estimate = self.relocalize(frame)
+        return self._believed(estimate, Status.CONVERGED) if estimate.found else estimate
+
+    def _elsewhere(self, frame: RGBDFrame, failed: CameraEstimate) -> CameraEstimate:
+        """Lost: look near where it seemed to be in the frame before, then everywhere."""
+        estimate = failed
+        if self._waiting:
+            estimate = self._localizer.refine(frame, self.scene, self._waiting[-1].T_map_cam)
+        if not estimate.found:
+            estimate = self.relocalize(frame)
+        if not estimate.found:
+            self._waiting.clear()
+            return failed
+        past = self._past[-1]
+        seconds = (frame.stamp_ns - past.stamp_ns) * 1e-9
+        if not self._apart(estimate.T_map_cam, past.T_map_cam, 1 + max(seconds, 0.0)):
+            return self._believed(estimate, Status.CONVERGED)
+        self._waiting.append(_Posed(frame.stamp_ns, estimate.T_map_cam))
+        if len(self._waiting) < self.settings.confirmations:
+            distance = np.linalg.norm(estimate.T_map_cam[:3, 3] - past.T_map_cam[:3, 3])
+            count = f'{len(self._waiting)} of {self.settings.confirmations}'
+            return estimate.lost(f'a jump of {distance:.2f} m, confirmed by {count} frames')
+        return self._believed(estimate, Status.CONVERGED)
+
+    def _near(self, frame: RGBDFrame, starts: list[NDArray[np.float64]]) -> CameraEstimate:
+        """The first start from which the pose is found, or the failure of the first."""
+        first = self._localizer.refine(frame, self.scene, starts[0])
+        if first.found:
+            return first
+        for T in starts[1:]:
+            if not np.allclose(T, starts[0], atol=1e-3):
+                estimate = self._localizer.refine(frame, self.scene, T)
+                if estimate.found:
+                    return estimate
+        return first
+
+    def _predicted(
+        self, stamp_ns: int, T_last_cam: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """By odometry, else as fast as between the last two."""
+        last = self._past[-1]
+        if T_last_cam is not None:
+            return last.T_map_cam @ T_last_cam
+        seconds = (stamp_ns - last.stamp_ns) * 1e-9
+        if len(self._past) < 2 or not 0 < seconds <= self.settings.predict_s:
+            return last.T_map_cam
+        before = self._past[-2]
+        ratio = seconds * 1e9 / (last.stamp_ns - before.stamp_ns)
+        step = se3.log(se3.inverse(before.T_map_cam) @ last.T_map_cam)
+        return last.T_map_cam @ se3.exp(min(ratio, 3.0) * step)
+
+    def _apart(
+        self, T_a: NDArray[np.float64], T_b: NDArray[np.float64], factor: float = 1.0
+    ) -> bool:
+        angle = np.degrees(float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])))
+        distance = float(np.linalg.norm(T_a[:3, 3] - T_b[:3, 3]))
+        s = self.settings
+        return distance > factor * s.jump_m or angle > factor * s.jump_deg
+
+    def _believed(self, estimate: CameraEstimate, status: Status) -> CameraEstimate:
+        self._waiting.clear()
+        posed = _Posed(estimate.stamp_ns, estimate.T_map_cam)
+        # A motion is that of two frames in a row that were both followed.
+        follows = status == Status.TRACKED and self._past
+        self._past = [self._past[-1], posed] if follows else [posed]
+        return replace(estimate, status=status)

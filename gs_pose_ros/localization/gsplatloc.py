@@ -50,6 +50,11 @@ class CameraEstimate:
         """Whether the pose may be used."""
         return self.status in (Status.CONVERGED, Status.TRACKED)
 
+    @property
+    def evidence(self) -> float:
+        """The share of the measured pixels that the map explains."""
+        return self.overlap * self.agreement
+
     def lost(self, reason: str) -> CameraEstimate:
         """The same, not to be used."""
         return replace(self, status=Status.LOST, reason=reason, covariance=None)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.surfels import SurfelSettings, oriented_points, surfels
+from gs_pose_ros.localization.surfels import SurfelSettings, oriented_points, smoothed, surfels
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
 from gs_pose_ros.rendering.numba_rasterizer import Splats
 
 _CELL = 24  # voxels along the edge of a cell, the unit of culling
 _LEVELS = 4
+_UNBOUNDED = 1 << 30
+_PASSES, _LAYER_NEIGHBOURS = 2, 30
 # The part that is drawn reaches so far beyond the picture (share of its size), so that it serves
 # the next pictures as well.
 _MARGIN = 0.15
@@ -94,6 +96,14 @@ class SceneMap:
         """From what has been fused."""
         surfel = surfel or SurfelSettings()
         kept = cloud.points(min_frames)
+        if cloud.frames > 1:
+            # Frames do not lie on each other exactly. Of several layers a picture shows the
+            # nearest, which is a bias of their distance: make them one.
+            for _ in range(_PASSES):
+                kept = smoothed(kept, _LAYER_NEIGHBOURS)
+            joined = VoxelCloud(FusionSettings(voxel_m=cloud.voxel_m, max_points=_UNBOUNDED))
+            joined.add_points(kept, np.ones(len(kept.points)))
+            kept = joined.points()
         return cls(surfels(kept, surfel), cloud.voxel_m, surfel)
 
     def __len__(self) -> int:
@@ -106,7 +116,7 @@ class SceneMap:
         fine = oriented_points(self.gaussians)
         for level in range(1, _LEVELS):
             voxel_m = self.voxel_m * 2**level
-            cloud = VoxelCloud(FusionSettings(voxel_m=voxel_m, max_points=1 << 30))
+            cloud = VoxelCloud(FusionSettings(voxel_m=voxel_m, max_points=_UNBOUNDED))
             cloud.add_points(fine, np.ones(len(fine.points)))
             parts.append(Part(surfels(cloud.points(), self.surfel), _CELL * voxel_m))
         return tuple(parts)

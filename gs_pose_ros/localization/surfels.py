@@ -31,47 +31,55 @@ class SurfelSettings:
 
 
 def surfels(cloud: OrientedPoints, settings: SurfelSettings) -> Gaussians:
-    """Flat Gaussians of SH degree 0.
-
-    Normals are averaged over the neighbours, and a point is moved along its normal to the middle
-    of theirs: noise goes, edges stay.
-    """
-    points = cloud.points
-    n, count = len(points), min(settings.neighbours + 1, len(points))
-    tree = KDTree(points)
-    means, quats = np.empty((n, 3), np.float32), np.empty((n, 4), np.float32)
-    scales = np.empty((n, 3), np.float32)
-    for first in range(0, n, _CHUNK):
-        part = slice(first, min(first + _CHUNK, n))
-        distance, index = tree.query(points[part], k=count, workers=-1)
-        distance, index = np.reshape(distance, (-1, count)), np.reshape(index, (-1, count))
-        own = cloud.normals[part]
-        # Of the other side of an edge, or of a sheet, nothing is taken over.
-        around = cloud.normals[index]
-        alike = (around * own[:, None]).sum(-1) > 0.5 * (own * own).sum(-1)[:, None]
-        alike |= ~own.any(1, keepdims=True)
-        weight = alike / alike.sum(1, keepdims=True)
-        normal = (weight[..., None] * around).sum(1)
-        length = np.linalg.norm(normal, axis=1)
-        is_flat = length > settings.agreement
-        normal = normal / np.maximum(length, 1e-9)[:, None]
-        offset = points[index] - points[part][:, None]
-        height = np.einsum('nk,nki,ni->n', weight, offset, normal) * is_flat
-        means[part] = points[part] + height[:, None] * normal
-        spacing = np.sqrt((distance[:, 1:4] ** 2).mean(1)) if count > 1 else cloud.reach_m[part]
-        spacing = np.maximum(np.maximum(spacing, cloud.reach_m[part]), 1e-6)
-        scale = settings.spread * spacing
-        scales[part] = scale[:, None]
-        scales[part, 0] = np.where(is_flat, settings.thickness * scale, scale)
-        quats[part] = _from_x_axis(normal)
+    """Flat Gaussians of SH degree 0, one a point."""
+    cloud = smoothed(cloud, settings.neighbours)
+    points, n = cloud.points, len(cloud.points)
+    length = np.linalg.norm(cloud.normals, axis=1)
+    is_flat = length > settings.agreement
+    if n > 3:
+        distance, _ = KDTree(points).query(points, k=4, workers=-1)
+        spacing = np.sqrt((distance[:, 1:] ** 2).mean(1))
+    else:
+        spacing = cloud.reach_m
+    scale = settings.spread * np.maximum(np.maximum(spacing, cloud.reach_m), 1e-6)
+    scales = np.repeat(scale[:, None], 3, 1)
+    scales[is_flat, 0] *= settings.thickness
+    quats = _from_x_axis(cloud.normals / np.maximum(length, 1e-9)[:, None])
     colors = torch.from_numpy(cloud.colors.astype(np.float32))
     return Gaussians(
-        means=torch.from_numpy(means),
-        quats=torch.from_numpy(quats),
-        log_scales=torch.from_numpy(np.log(scales)),
+        means=torch.from_numpy(points.astype(np.float32)),
+        quats=torch.from_numpy(quats.astype(np.float32)),
+        log_scales=torch.from_numpy(np.log(scales).astype(np.float32)),
         logit_opacities=torch.full((n,), float(np.log(_OPACITY / (1 - _OPACITY)))),
         sh=((colors - 0.5) / SH_C0)[:, None],
     )
+
+
+def smoothed(cloud: OrientedPoints, neighbours: int) -> OrientedPoints:
+    """Normals averaged over the neighbours, and points in the middle of theirs along it.
+
+    Noise goes, edges stay: of the other side of an edge, or of a sheet, nothing is taken over.
+    """
+    points, normals = cloud.points, cloud.normals
+    count = min(neighbours + 1, len(points))
+    tree = KDTree(points)
+    new_points, new_normals = np.empty_like(points), np.empty_like(normals)
+    for first in range(0, len(points), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        index = np.reshape(tree.query(points[part], k=count, workers=-1)[1], (-1, count))
+        own, around = normals[part], normals[index]
+        alike = (around * own[:, None]).sum(-1) > 0.5 * (own * own).sum(-1)[:, None]
+        alike |= ~np.any(own, axis=1, keepdims=True)
+        weight = np.asarray(alike / alike.sum(1, keepdims=True), np.float64)
+        normal = (weight[..., None] * around).sum(1)
+        length = np.linalg.norm(normal, axis=1)[:, None]
+        # Where the normals do not agree there is no surface to move to.
+        axis = np.where(length > 0.5, normal / np.maximum(length, 1e-9), 0.0)
+        offset = points[index] - points[part][:, None]
+        height = np.einsum('nk,nki,ni->n', weight, offset, axis)
+        new_points[part] = points[part] + height[:, None] * axis
+        new_normals[part] = normal
+    return cloud._replace(points=new_points, normals=new_normals)
 
 
 def oriented_points(gaussians: Gaussians) -> OrientedPoints:
