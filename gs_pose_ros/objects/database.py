@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import re
-import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +19,7 @@ from gs_pose_ros import __version__
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.objects.folder_store import FolderStore, checked_name
 from gs_pose_ros.ply import read_ply, write_ply
 
 
@@ -68,7 +63,6 @@ class ObjectReference:
 # Bump when a file of a stored object changes its meaning; older readers then refuse it by name.
 FORMAT_VERSION = 1
 
-_NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*')
 _FILES = ('object.yaml', 'gaussians.ply', 'views.npz')
 _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
 
@@ -76,29 +70,23 @@ _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
 class ObjectDatabase:
     """A folder with one sub-folder per object; safe against crashes and other processes.
 
-        <root>/<object_id>/object.yaml      id, diameter, box, symmetries, facts, format version
-                           gaussians.ply    the splat, standard 3DGS layout
-                           views.npz        the reference views
-                           thumbnail.png    for people; never read back
-
-    An object folder is never changed in place. `save` writes a complete new folder, renames the
-    old one aside, the new one in and deletes the old one. Whoever is killed in between leaves
-    the old object aside, where readers look too: they see the old object or the new one whole.
+    <root>/<object_id>/object.yaml      id, diameter, box, symmetries, facts, format version
+                       gaussians.ply    the splat, standard 3DGS layout
+                       views.npz        the reference views
+                       thumbnail.png    for people; never read back
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+        self._store = FolderStore(root)
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._store.root
 
     def object_ids(self) -> list[str]:
         """The stored objects, broken ones included, sorted."""
-        try:
-            names = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise GsPoseError(f'{self.root}: cannot be listed: {error}') from error
-        names = [name.removeprefix('.old-') for name in names]
-        return sorted({name for name in names if _NAME.fullmatch(name)})
+        return self._store.names()
 
     def revision(self, object_id: str) -> str:
         """A short text that changes whenever a file of the stored object does.
@@ -108,8 +96,8 @@ class ObjectDatabase:
 
         """
         digest = hashlib.sha256()
-        with self._reading():
-            folder = self._folder(object_id)
+        with self._store.reading():
+            folder = self._store.folder(object_id)
             for path in (folder / name for name in _FILES):
                 try:
                     stat = path.stat()
@@ -125,8 +113,8 @@ class ObjectDatabase:
             GsPoseError: it is missing, or the named file is broken.
 
         """
-        with self._reading():
-            return _read(self._folder(object_id), object_id)
+        with self._store.reading():
+            return _read(self._store.folder(object_id), object_id)
 
     def load_all(self) -> tuple[dict[str, ObjectReference], dict[str, str]]:
         """All objects that can be read, and for each that cannot the reason."""
@@ -147,20 +135,9 @@ class ObjectDatabase:
                 the disk refuses; an object stored before is then unharmed.
 
         """
-        target = self.root / checked_name(reference.object_id)
+        checked_name(reference.object_id)
         _check(reference, f'object {reference.object_id!r}')
-        with self._writing(), _disk_errors(target):
-            old, new = self._clear_leftovers(target)
-            new.mkdir()
-            _write(new, reference)
-            _fsync(new)
-            with self._locked('.lock'):
-                if target.exists():
-                    target.rename(old)
-                new.rename(target)
-                _fsync(self.root)
-            if old.exists():
-                shutil.rmtree(old)
+        self._store.replace(reference.object_id, lambda folder: _write(folder, reference))
 
     def remove(self, object_id: str) -> None:
         """Delete an object.
@@ -169,103 +146,7 @@ class ObjectDatabase:
             GsPoseError: there is no such object, or the disk refuses.
 
         """
-        target = self.root / checked_name(object_id)
-        if not self.root.is_dir():
-            raise GsPoseError(f'{target}: no such object')
-        with self._writing(), _disk_errors(target):
-            _, trash = self._clear_leftovers(target)
-            if not target.is_dir():
-                raise GsPoseError(f'{target}: no such object')
-            with self._locked('.lock'):
-                target.rename(trash)
-                _fsync(self.root)
-            shutil.rmtree(trash)
-
-    def _folder(self, object_id: str) -> Path:
-        """Where the object is to be read: its folder, or the one a killed `save` left aside."""
-        target = self.root / checked_name(object_id)
-        for folder in (target, target.with_name(f'.old-{target.name}')):
-            if folder.is_dir():
-                return folder
-        raise GsPoseError(f'{target}: no such object')
-
-    def _clear_leftovers(self, target: Path) -> tuple[Path, Path]:
-        """Put right what a killed process left of `target`.
-
-        Returns:
-            The names, free now, for its old folder and for its next one.
-
-        """
-        old, new = target.with_name(f'.old-{target.name}'), target.with_name(f'.new-{target.name}')
-        if new.exists():
-            shutil.rmtree(new)
-        if old.exists() and target.exists():
-            shutil.rmtree(old)
-        elif old.exists():
-            with self._locked('.lock'):
-                old.rename(target)
-        return old, new
-
-    # Two locks, over all processes, that the system frees when their holder dies: one writer at
-    # a time, and no reader during its two renames - but readers while it writes its files.
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            (self.root / '.lock').touch()
-        except OSError as error:
-            raise GsPoseError(f'{self.root}: cannot be written: {error.strerror}') from error
-        with self._locked('.writer-lock'):
-            yield
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        with (self.root / name).open('w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            lock = (self.root / '.lock').open()
-        except OSError:  # a read-only copy of a database: nobody writes there
-            yield
-            return
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            yield
-
-
-def checked_name(object_id: str) -> str:
-    """`object_id` if it is a plain name (letters, digits, `_.-`, no leading dot).
-
-    Raises:
-        GsPoseError: it is not; it would be used as a folder name.
-
-    """
-    if not isinstance(object_id, str) or not _NAME.fullmatch(object_id) or len(object_id) > 100:
-        raise GsPoseError(
-            f'object id {object_id!r}: only letters, digits, "_", "-" and "." are allowed, '
-            'at most 100, and no leading dot'
-        )
-    return object_id
-
-
-@contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GsPoseError(f'{error.filename or target}: {error.strerror or error}') from error
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        self._store.remove(object_id)
 
 
 def _write(folder: Path, reference: ObjectReference) -> None:
@@ -291,8 +172,6 @@ def _write(folder: Path, reference: ObjectReference) -> None:
         png = cv2.imencode('.png', picture[..., ::-1])[1]
         (folder / 'thumbnail.png').write_bytes(png.tobytes())
     (folder / 'object.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
-    for path in folder.iterdir():
-        _fsync(path)
 
 
 def _read(folder: Path, object_id: str) -> ObjectReference:

@@ -18,7 +18,7 @@ import yaml
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects import database
+from gs_pose_ros.objects import database, folder_store
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
 
 
@@ -206,8 +206,8 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new(store, monkeypatch, step:
     with monkeypatch.context() as patch:
         patch.setattr(Path, 'rename', dying(Path.rename))
         patch.setattr(Path, 'mkdir', dying(Path.mkdir))
-        patch.setattr(database.shutil, 'rmtree', dying(database.shutil.rmtree))
-        patch.setattr(database, '_fsync', dying(database._fsync))
+        patch.setattr(folder_store.shutil, 'rmtree', dying(folder_store.shutil.rmtree))
+        patch.setattr(folder_store, '_fsync', dying(folder_store._fsync))
         patch.setattr(database, 'write_ply', dying(database.write_ply))
         try:
             store.save(make_reference(seed=2))
