@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +16,7 @@ from gs_pose_ros import __version__
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.folder_store import FolderStore, checked_name
+from gs_pose_ros.objects.folder_store import FolderStore, checked_name, read_arrays, read_header
 from gs_pose_ros.ply import read_ply, write_ply
 
 
@@ -175,13 +172,11 @@ def _write(folder: Path, reference: ObjectReference) -> None:
 
 
 def _read(folder: Path, object_id: str) -> ObjectReference:
-    header = _read_header(folder / 'object.yaml', object_id)
-    views_path = folder / 'views.npz'
-    try:
-        with np.load(views_path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _VIEW_ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise GsPoseError(f'{views_path}: not readable: {error}') from error
+    path = folder / 'object.yaml'
+    header = read_header(path, FORMAT_VERSION)
+    if header.get('object_id') != object_id:
+        raise GsPoseError(f'{path}: is of object {header.get("object_id")!r}, not {object_id!r}')
+    arrays = read_arrays(folder / 'views.npz', _VIEW_ARRAYS)
     try:
         reference = ObjectReference(
             object_id=object_id,
@@ -193,24 +188,9 @@ def _read(folder: Path, object_id: str) -> ObjectReference:
             facts=dict(header['facts']),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise GsPoseError(f'{folder / "object.yaml"}: {error!r}') from error
+        raise GsPoseError(f'{path}: {error!r}') from error
     _check(reference, str(folder))
     return reference
-
-
-def _read_header(path: Path, object_id: str) -> dict[str, Any]:
-    try:
-        header = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GsPoseError(f'{path}: not readable: {error}') from error
-    version = header.get('format_version') if isinstance(header, dict) else None
-    if version != FORMAT_VERSION:
-        raise GsPoseError(
-            f'{path}: format version {version!r}, this program reads {FORMAT_VERSION}'
-        )
-    if header.get('object_id') != object_id:
-        raise GsPoseError(f'{path}: is of object {header.get("object_id")!r}, not {object_id!r}')
-    return header
 
 
 def _check(reference: ObjectReference, source: str) -> None:

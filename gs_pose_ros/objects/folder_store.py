@@ -6,9 +6,16 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
 
 from gs_pose_ros.errors import GsPoseError
 
@@ -160,6 +167,37 @@ def checked_name(name: str, kind: str = 'object') -> str:
             'at most 100, and no leading dot'
         )
     return name
+
+
+def read_header(path: Path, version: int) -> dict[str, Any]:
+    """The entries of a YAML file that says its `format_version`.
+
+    Raises:
+        GsPoseError: it cannot be read, or is of another version.
+
+    """
+    try:
+        header = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise GsPoseError(f'{path}: not readable: {error}') from error
+    found = header.get('format_version') if isinstance(header, dict) else None
+    if found != version:
+        raise GsPoseError(f'{path}: format version {found!r}, this program reads {version}')
+    return header
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The named arrays of an npz file, without pickle.
+
+    Raises:
+        GsPoseError: it cannot be read or lacks one.
+
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise GsPoseError(f'{path}: not readable: {error}') from error
 
 
 @contextmanager

@@ -1,0 +1,141 @@
+"""Maps on disk: a folder each, with the splat as a standard PLY and the keyframes beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from gs_pose_ros import __version__
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.localization.relocalization import Keyframe, KeyframeRelocalizer
+from gs_pose_ros.localization.scene_map import SceneMap
+from gs_pose_ros.localization.surfels import SurfelSettings
+from gs_pose_ros.objects.folder_store import FolderStore, read_arrays, read_header
+from gs_pose_ros.ply import read_ply, write_ply
+
+# Bump when a file changes its meaning; older readers then refuse it by name.
+FORMAT_VERSION = 1
+_ARRAYS = ('T_map_cam', 'points', 'descriptors', 'counts')
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """All that is known of a scene; metres, in the map's own frame."""
+
+    scene: SceneMap
+    relocalizer: KeyframeRelocalizer
+    frame_id: str = 'map'  # the name of the map's frame in ROS
+    # Facts of the building: frames, seconds, where from, ...
+    facts: dict[str, float | int | str] = field(default_factory=dict)
+
+
+def save_map(path: Path, stored: StoredMap) -> None:
+    """Write a map folder, replacing the one that is there; whole or not at all.
+
+    <path>/map.yaml       frame, voxel, facts, format version
+           gaussians.ply  the splat, standard 3DGS layout
+           keyframes.npz  poses and features for relocalization
+
+    Raises:
+        GsPoseError: the map is empty or holds NaN, the last part of the path is no plain name, or
+            the disk refuses; a map stored before is then unharmed.
+
+    """
+    path = Path(path)
+    _check(stored, f'map {path.name!r}')
+    header = {
+        'format_version': FORMAT_VERSION,
+        'units': 'metres, radians',
+        'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'package_version': __version__,
+        'frame_id': stored.frame_id,
+        'voxel_m': float(stored.scene.voxel_m),
+        'gaussians': len(stored.scene),
+        'keyframes': len(stored.relocalizer.keyframes),
+        'facts': {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in stored.facts.items()
+        },
+    }
+    keyframes = stored.relocalizer.keyframes
+    arrays = {
+        'T_map_cam': np.array([k.T_map_cam for k in keyframes]).reshape(-1, 4, 4),
+        'points': np.concatenate([np.zeros((0, 3), np.float32), *(k.points for k in keyframes)]),
+        'descriptors': np.concatenate(
+            [np.zeros((0, 128), np.uint8), *(k.descriptors for k in keyframes)]
+        ),
+        'counts': np.array([len(k.points) for k in keyframes], np.int64),
+    }
+
+    def write(folder: Path) -> None:
+        write_ply(folder / 'gaussians.ply', stored.scene.gaussians)
+        np.savez_compressed(folder / 'keyframes.npz', **arrays)
+        (folder / 'map.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
+
+    FolderStore(path.parent, 'map').replace(path.name, write)
+
+
+def load_map(path: Path) -> StoredMap:
+    """Read a map folder.
+
+    Raises:
+        GsPoseError: it is missing, or the named file is broken or of another version.
+
+    """
+    path = Path(path)
+    store = FolderStore(path.parent, 'map')
+    with store.reading():
+        folder = store.folder(path.name)
+        header = read_header(folder / 'map.yaml', FORMAT_VERSION)
+        gaussians = read_ply(folder / 'gaussians.ply')
+        arrays = read_arrays(folder / 'keyframes.npz', _ARRAYS)
+    try:
+        voxel_m, count = float(header['voxel_m']), int(header['gaussians'])
+        frame_id, facts = str(header['frame_id']), dict(header['facts'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise GsPoseError(f'{folder / "map.yaml"}: {error!r}') from error
+    if len(gaussians) != count:
+        raise GsPoseError(
+            f'{folder / "gaussians.ply"}: holds {len(gaussians)} Gaussians, map.yaml says {count}'
+        )
+    scene = SceneMap(gaussians, voxel_m, SurfelSettings())
+    stored = StoredMap(scene, KeyframeRelocalizer.from_keyframes(()), frame_id, facts)
+    _check(stored, str(folder))
+    keyframes = _keyframes(arrays, folder / 'keyframes.npz')
+    return replace(stored, relocalizer=KeyframeRelocalizer.from_keyframes(keyframes))
+
+
+def _keyframes(arrays: dict[str, NDArray[Any]], path: Path) -> list[Keyframe]:
+    counts, total = arrays['counts'], len(arrays['points'])
+    n = len(counts)
+    expected = {
+        'T_map_cam': ((n, 4, 4), 'f'),
+        'points': ((total, 3), 'f'),
+        'descriptors': ((total, 128), 'u'),
+        'counts': ((n,), 'i'),
+    }
+    for name, (shape, kind) in expected.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != kind:
+            raise GsPoseError(f'{path}: {name} is {array.dtype} {array.shape}, expected {shape}')
+    if (counts < 0).any() or counts.sum() != total or not np.isfinite(arrays['points']).all():
+        raise GsPoseError(f'{path}: counts do not fit the points, or these hold NaN')
+    if not all(se3.is_rigid(T) for T in arrays['T_map_cam']):
+        raise GsPoseError(f'{path}: T_map_cam holds NaN or is not a rigid motion')
+    ends = np.cumsum(counts)[:-1]
+    points, descriptors = (np.split(arrays[k], ends)[:n] for k in ('points', 'descriptors'))
+    return [Keyframe(*row) for row in zip(arrays['T_map_cam'], points, descriptors, strict=True)]
+
+
+def _check(stored: StoredMap, source: str) -> None:
+    if len(stored.scene) == 0:
+        raise GsPoseError(f'{source}: holds no Gaussian')
+    stored.scene.gaussians.check_finite(f'{source}: gaussians.ply')
+    if not (np.isfinite(stored.scene.voxel_m) and stored.scene.voxel_m > 0):
+        raise GsPoseError(f'{source}: map.yaml: voxel_m is {stored.scene.voxel_m}')
