@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,8 +106,9 @@ class TumEvaluation:
 
         """
         console = console or wide_console()
+        load = os.getloadavg()[0]  # beside other work the times mean little
         outcome = self._outcome(console)
-        figures = self._figures(outcome)
+        figures = {**self._figures(outcome), 'load_average_before': load}
         self._print(console, outcome)
         if self.json is not None:
             self.json.parent.mkdir(parents=True, exist_ok=True)
