@@ -158,6 +158,7 @@ def in_a_map(
     relocalizer, seconds = _timed(KeyframeRelocalizer.of, posed)
     facts = {
         'frames': len(posed),
+        'queries_in_it': len({f.color for f in mapped} & {f.color for f in queries}),
         'voxel_m': scene.voxel_m,
         'gaussians': len(scene),
         'seconds': map_seconds,
