@@ -14,6 +14,11 @@ from gs_pose_ros.errors import GsPoseError
 _COMMANDS = {
     'demo': ('gs_pose_ros.demo', 'Demo', 'register, track and evaluate three objects in a bag'),
     'eval bop': ('gs_pose_ros.evaluation.bop', 'BopEvaluation', 'evaluate on a BOP data set'),
+    'eval tum': (
+        'gs_pose_ros.evaluation.tum',
+        'TumEvaluation',
+        'evaluate where an RGB-D camera was',
+    ),
     'register': ('gs_pose_ros.ros_compat.register', 'Register', 'register an object from files'),
     'up': ('gs_pose_ros.graph', 'Up', 'start the nodes as processes'),
     'replay': ('gs_pose_ros.replay', 'Replay', 'play a bag onto the live topics'),

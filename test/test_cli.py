@@ -16,7 +16,16 @@ ROOT = Path(__file__).parents[1]
 def test_usage_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(['--help']) == 0
     text = capsys.readouterr().out
-    for command in ('demo', 'eval bop', 'register', 'up', 'replay', 'record', 'parameters'):
+    for command in (
+        'demo',
+        'eval bop',
+        'eval tum',
+        'register',
+        'up',
+        'replay',
+        'record',
+        'parameters',
+    ):
         assert command in text
     assert cli.main(['nonsense']) == 2
     assert 'usage' in capsys.readouterr().err
@@ -33,7 +42,9 @@ def test_an_error_of_ours_is_one_line_and_exit_code_1(
     assert 'Traceback' not in error
 
 
-@pytest.mark.parametrize('command', ['eval bop', 'register', 'up', 'replay', 'record', 'demo'])
+@pytest.mark.parametrize(
+    'command', ['eval bop', 'eval tum', 'register', 'up', 'replay', 'record', 'demo']
+)
 def test_every_command_has_its_own_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([*command.split(), '--help'])

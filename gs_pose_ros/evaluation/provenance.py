@@ -21,6 +21,7 @@ _LIBRARIES = (
     'gsplat',
     'rclpy',
     'ros-fastdds',
+    'small_gicp',
 )
 
 

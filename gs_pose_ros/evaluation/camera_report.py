@@ -1,0 +1,169 @@
+"""The folder that shows an evaluation of the camera's pose: trajectories, plots, worst frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gs_pose_ros.evaluation.camera_protocols import Outcome
+from gs_pose_ros.evaluation.camera_run import CameraRun, FramePose
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.localization.scene_map import SceneMap
+from gs_pose_ros.localization.sequences import write_tum_trajectory
+from gs_pose_ros.rendering import render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH = 320  # px, of each of the four parts of a picture
+_SHOWN_M = 0.05  # difference of depth that has the full colour
+_MIN_ALPHA = 0.5
+
+
+def write_camera_report(outcome: Outcome, title: str, folder: Path, pictures: int = 12) -> None:
+    """Trajectories as `read_tum_trajectory` reads them, two plots, and the worst frames.
+
+    A picture shows colour, measured depth, the map's depth at the estimate, and the difference
+    (red: the map is further away; grey: one of them is not known).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_trajectories(outcome.runs, folder / 'trajectories')
+    _plot_from_above(outcome.runs, title, folder / 'trajectory.png')
+    _plot_errors(outcome.runs, title, folder / 'errors.png')
+    (folder / 'frames').mkdir(exist_ok=True)
+    for place in worst_frames(outcome.main, pictures):
+        pose = outcome.main.poses[place]
+        picture = draw_frame(pose, outcome.scene_of(place), _caption(outcome.main, place))
+        name = f'{pose.frame.number}_{"worst" if pose.found else "lost"}.png'
+        cv2.imwrite(str(folder / 'frames' / name), picture[..., ::-1])
+
+
+def worst_frames(run: CameraRun, most: int) -> list[int]:
+    """Places of all lost frames, then of those with the largest errors, `most` in all."""
+    lost = np.flatnonzero(~run.found)
+    distance = np.where(run.found & np.isfinite(run.errors[0]), run.errors[0], -1.0)
+    worst = [i for i in np.argsort(-distance, kind='stable') if distance[i] >= 0]
+    return [int(i) for i in (*lost, *worst)][:most]
+
+
+def draw_frame(pose: FramePose, scene: SceneMap, caption: str) -> NDArray[np.uint8]:
+    """Four parts side by side [h, w, 3] RGB: see `write_camera_report`."""
+    frame = pose.frame.read()
+    T_cam_map = torch.from_numpy(se3.inverse(pose.T_map_cam))
+    with torch.no_grad():
+        rendering = render(scene.gaussians, frame.camera, T_cam_map)
+    rendered = np.where(rendering.alpha.numpy() > _MIN_ALPHA, rendering.depth.numpy(), 0)
+    measured = np.zeros_like(rendered) if frame.depth is None else frame.depth
+    known = measured[measured > 0]
+    near, far = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
+    parts = [
+        np.asarray(255 * frame.color, np.uint8),
+        _depth_colors(measured, near, far),
+        _depth_colors(rendered, near, far),
+        _difference_colors(measured, rendered),
+    ]
+    height = round(_WIDTH * frame.camera.height / frame.camera.width)
+    small = [cv2.resize(part, (_WIDTH, height), interpolation=cv2.INTER_AREA) for part in parts]
+    strip = np.full((22, _WIDTH * len(parts), 3), 255, np.uint8)
+    cv2.putText(strip, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([strip, np.concatenate(small, 1).astype(np.uint8)])
+
+
+def _caption(run: CameraRun, place: int) -> str:
+    pose, metres, radians = run.poses[place], run.errors[0][place], run.errors[1][place]
+    state = f'lost: {pose.reason}, ' if pose.reason else ''
+    return f'{pose.frame.number}: {state}{1000 * metres:.1f} mm, {np.degrees(radians):.2f} deg off'
+
+
+def _depth_colors(depth: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint8]:
+    share = np.clip((depth - near) / max(far - near, 1e-6), 0, 1)
+    colors = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(depth[..., None] > 0, colors, 0).astype(np.uint8)
+
+
+def _difference_colors(
+    measured: NDArray[np.float32], rendered: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """White where equal, red where the map is further away, blue where it is nearer."""
+    share = np.clip((rendered - measured) / _SHOWN_M, -1, 1)
+    rest = 1 - np.abs(share)
+    further, nearer = np.where(share > 0, 1, rest), np.where(share < 0, 1, rest)
+    colors = 255 * np.stack([further, rest, nearer], -1)
+    known = (measured > 0) & (rendered > 0)
+    return np.where(known[..., None], colors, 110).astype(np.uint8)
+
+
+def _write_trajectories(runs: Sequence[CameraRun], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        found = [pose for pose in run.poses if pose.found]
+        name = run.name.replace(',', '').replace(' ', '_')
+        stamps = [pose.frame.stamp_ns for pose in found]
+        write_tum_trajectory(folder / f'{name}.txt', stamps, [pose.T_map_cam for pose in found])
+    frames = [pose.frame for run in runs for pose in run.poses]
+    truth = {f.stamp_ns: f.T_world_cam for f in frames if f.T_world_cam is not None}
+    stamps = sorted(truth)
+    write_tum_trajectory(folder / 'truth.txt', stamps, [truth[stamp] for stamp in stamps])
+
+
+def _plot_from_above(runs: Sequence[CameraRun], title: str, path: Path) -> None:
+    """In the plane in which the camera moved most: a map has no up."""
+    from matplotlib.figure import Figure
+
+    frames = {p.frame.stamp_ns: p.frame.T_world_cam for run in runs for p in run.poses}
+    true = np.array([T[:3, 3] for _, T in sorted(frames.items()) if T is not None])
+    center = true.mean(0)
+    plane = np.linalg.svd(true - center, full_matrices=True)[2][:2].T  # [3, 2]
+    figure = Figure(figsize=(8, 7))
+    axes = figure.add_subplot()
+    axes.plot(*((true - center) @ plane).T, 'k-', lw=2, label='truth')
+    for run in runs:
+        found = [pose.T_map_cam[:3, 3] for pose in run.poses if pose.found]
+        if found:
+            line = (np.array(found) - center) @ plane
+            axes.plot(*line.T, '.-', lw=0.8, ms=3, label=run.name)
+    # An estimate far off would shrink the truth to a dot.
+    extent = 1.5 * np.abs((true - center) @ plane).max() + 0.02
+    axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect='equal')
+    axes.set(xlabel='m, along the largest motion', ylabel='m, along the second largest')
+    axes.set_title(title, fontsize=10)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _plot_errors(runs: Sequence[CameraRun], title: str, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    first = min(pose.frame.stamp_ns for run in runs for pose in run.poses)
+    for run in runs:
+        seconds = np.array([(pose.frame.stamp_ns - first) / 1e9 for pose in run.poses])
+        distance, angle = run.errors
+        _plot_found(upper, seconds, 1000 * distance, run)
+        _plot_found(lower, seconds, np.degrees(angle), run)
+    upper.set_ylabel('mm')
+    lower.set_ylabel('deg')
+    lower.set_xlabel('s')
+    upper.set_title(f'{title}: errors (crosses: lost)', fontsize=10)
+    upper.legend(fontsize=8)
+    for axes in (upper, lower):
+        axes.grid(visible=True, which='both', alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def _plot_found(
+    axes: Axes, seconds: NDArray[np.float64], errors: NDArray[np.float64], run: CameraRun
+) -> None:
+    line = axes.semilogy(seconds, np.where(run.found, errors, np.nan), '.-', lw=0.8, ms=3)[0]
+    line.set_label(run.name)
+    lost = ~run.found
+    if lost.any():
+        axes.semilogy(seconds[lost], errors[lost], 'x', color=line.get_color())
