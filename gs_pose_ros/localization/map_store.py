@@ -57,6 +57,7 @@ def save_map(path: Path, stored: StoredMap) -> None:
         'package_version': __version__,
         'frame_id': stored.frame_id,
         'voxel_m': float(stored.scene.voxel_m),
+        'spread': float(stored.scene.surfel.spread),
         'gaussians': len(stored.scene),
         'keyframes': len(stored.relocalizer.keyframes),
         'facts': {
@@ -98,13 +99,14 @@ def load_map(path: Path) -> StoredMap:
     try:
         voxel_m, count = float(header['voxel_m']), int(header['gaussians'])
         frame_id, facts = str(header['frame_id']), dict(header['facts'])
+        surfel = SurfelSettings(spread=float(header['spread']))
     except (KeyError, TypeError, ValueError) as error:
         raise GsPoseError(f'{folder / "map.yaml"}: {error!r}') from error
     if len(gaussians) != count:
         raise GsPoseError(
             f'{folder / "gaussians.ply"}: holds {len(gaussians)} Gaussians, map.yaml says {count}'
         )
-    scene = SceneMap(gaussians, voxel_m, SurfelSettings())
+    scene = SceneMap(gaussians, voxel_m, surfel)
     stored = StoredMap(scene, KeyframeRelocalizer.from_keyframes(()), frame_id, facts)
     _check(stored, str(folder))
     keyframes = _keyframes(arrays, folder / 'keyframes.npz')

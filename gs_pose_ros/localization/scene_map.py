@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ _CELL = 24  # voxels along the edge of a cell, the unit of culling
 _LEVELS = 4
 _UNBOUNDED = 1 << 30
 _PASSES, _LAYER_NEIGHBOURS = 2, 30
+_JOINED_SPREAD = 0.7
 # The part that is drawn reaches so far beyond the picture (share of its size), so that it serves
 # the next pictures as well.
 _MARGIN = 0.15
@@ -104,6 +105,8 @@ class SceneMap:
             joined = VoxelCloud(FusionSettings(voxel_m=cloud.voxel_m, max_points=_UNBOUNDED))
             joined.add_points(kept, np.ones(len(kept.points)))
             kept = joined.points()
+            # Between voxels what is behind would shine through, where a single frame has nothing.
+            surfel = replace(surfel, spread=max(surfel.spread, _JOINED_SPREAD))
         return cls(surfels(kept, surfel), cloud.voxel_m, surfel)
 
     def __len__(self) -> int:
