@@ -114,11 +114,11 @@ def test_each_level_has_half_the_resolution_of_the_one_before(scene: SceneMap) -
 def test_coarse_levels_lie_in_the_same_surfaces(scene: SceneMap) -> None:
     for level in scene.levels:
         x, _, z = level.gaussians.means.double().numpy().T
-        floor, wall = np.abs(z) < 0.01, np.abs(x - 1.5) < 0.01
-        assert floor.sum() > 20
-        assert wall.sum() > 20
-        assert np.median(np.abs(z[floor])) < 1e-4
-        assert np.median(np.abs(x[wall] - 1.5)) < 1e-4
+        # On the wall the furniture is near everywhere: its edges are in coarse voxels.
+        for height, most in ((z, 1e-6), (x - 1.5, 0.001)):
+            near = np.abs(height) < 0.01
+            assert near.sum() > 20
+            assert np.median(np.abs(height[near])) < most
 
 
 @pytest.mark.parametrize(
