@@ -129,6 +129,17 @@ def test_foreign_things_before_the_camera_do_not_pull(frame: RGBDFrame) -> None:
     assert got.agreement < 0.8  # and it says how much it did not understand
 
 
+def test_the_residual_is_the_median_distance_to_the_map(frame: RGBDFrame) -> None:
+    # Two thirds of the picture are 0.9 m behind the map, where the sensor's noise is larger.
+    depth = measured(frame)
+    depth[:, 50:] += 0.9
+    no_check = MapCheck(min_agreement=0.0)
+    localizer = replace(LOCALIZER, levels=(Level(160, 0, 1.0),), check=no_check)
+    got = localizer.refine(replace(frame, depth=depth), scene_map(), TRUTH)
+    assert got.residual_m == pytest.approx(0.9, abs=0.005)
+    assert got.agreement == pytest.approx(0.3, abs=0.05)
+
+
 def test_pixels_without_depth_do_not_pull(frame: RGBDFrame) -> None:
     depth = measured(frame)
     depth[np.random.default_rng(0).uniform(size=depth.shape) < 0.5] = 0
@@ -173,7 +184,7 @@ def test_a_few_valid_pixels_are_not_enough(frame: RGBDFrame) -> None:
     assert '1 % of the depth image is valid' in got.reason
 
 
-@pytest.mark.parametrize('factor', [0.001, 0.5, 2.0, 1000.0])
+@pytest.mark.parametrize('factor', [0.001, 0.1, 0.5, 2.0, 10.0, 1000.0])
 def test_a_wrong_unit_of_depth_is_lost(frame: RGBDFrame, factor: float) -> None:
     wrong = replace(frame, depth=(factor * measured(frame)).astype(np.float32))
     got = LOCALIZER.refine(wrong, scene_map(0.02), TRUTH)
