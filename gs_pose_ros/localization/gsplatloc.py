@@ -90,7 +90,8 @@ class MapCheck:
         """The estimate with its shares, LOST if these are too small.
 
         `seen` [h, w] is the measured depth, 0 where there is none; `difference` [h, w] that of the
-        map to it, NaN where there is no map; `noise` [h, w] that of the sensor, all m.
+        map to it, NaN where there is no map; `noise` [h, w] that of the sensor at the depth of the
+        map, all m: at a depth measured in a wrong unit it may be larger than the room.
         """
         measured, known = seen > 0, np.isfinite(difference)
         if np.mean(measured) < self.min_measured:
@@ -176,7 +177,8 @@ class GSplatLoc:
         # Of one level: a finer one may have been left out.
         end, problem = last
         measured = problem.seen[..., DEPTH]
-        noise = self._noise(measured.astype(np.float64))
+        mapped = problem.image[:, 3].astype(np.float64) / np.maximum(problem.image[:, 4], 1e-6)
+        noise = self._noise(mapped)
         difference = problem.residuals * problem.scale * noise
         out = self.check.judged(out, measured, difference, noise)
         return replace(out, covariance=end.covariance()) if out.found else out

@@ -82,8 +82,9 @@ class PaperGSplatLoc:
         with torch.no_grad():
             _, alpha, depth = render(gaussians, frame.camera, torch.from_numpy(best[1]))
         known = ((alpha > self.min_alpha) & (observed > 0)).cpu().numpy()
-        difference = np.where(known, depth.cpu().numpy() - frame.depth, np.nan)
-        noise = self.depth_noise_m + self.depth_noise_per_m2 * frame.depth.astype(np.float64) ** 2
+        mapped = depth.double().cpu().numpy()
+        difference = np.where(known, mapped - frame.depth, np.nan)
+        noise = self.depth_noise_m + self.depth_noise_per_m2 * mapped**2
         return self.check.judged(out, frame.depth, difference, noise)
 
     def _loss(self, rendering: tuple[Tensor, Tensor, Tensor], observed: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,18 +90,16 @@ def read_tum(root: Path) -> list[SequenceFrame]:
         GsPoseError: a list is missing or cannot be read, or nothing comes together.
 
     """
-    fx, fy, cx, cy, width, height, units = _intrinsics(root / 'intrinsics.txt')
-    camera = Camera(fx, fy, cx, cy, int(width), int(height))
-    colors, depths = (_rows(root / name, 2) for name in ('rgb.txt', 'depth.txt'))
+    camera, units = _intrinsics(root / 'intrinsics.txt')
+    colors, depths = (_pictures(root / name) for name in ('rgb.txt', 'depth.txt'))
     stamps, poses = (
         read_tum_trajectory(root / 'groundtruth.txt')
         if (root / 'groundtruth.txt').is_file()
         else ([], [])
     )
-    depth_stamps = [float(row[0]) for row in depths]
+    depth_stamps = [stamp for stamp, _ in depths]
     out = []
-    for stamp_text, name in colors:
-        stamp = float(stamp_text)
+    for stamp, name in colors:
         i = _nearest(depth_stamps, stamp)
         if i is None or abs(depth_stamps[i] - stamp) > _TOGETHER_S:
             continue
@@ -110,7 +109,7 @@ def read_tum(root: Path) -> list[SequenceFrame]:
         )
     if not out:
         raise GsPoseError(f'{root}: no picture of rgb.txt has a depth within {_TOGETHER_S} s')
-    return sorted(out, key=lambda frame: frame.stamp_ns)
+    return out
 
 
 def read_seven_scenes(root: Path, fps: float = 30.0) -> list[SequenceFrame]:
@@ -141,10 +140,9 @@ def read_tum_trajectory(path: Path) -> tuple[list[float], list[NDArray[np.float6
     """
     stamps, poses = [], []
     for row in _rows(path, 8):
-        try:
-            stamp, x, y, z, qx, qy, qz, qw = map(float, row)
-        except ValueError as error:
-            raise GsPoseError(f'{path}: {" ".join(row)}: {error}') from error
+        stamp, x, y, z, qx, qy, qz, qw = (_number(path, text) for text in row)
+        if not any((qx, qy, qz, qw)):
+            raise GsPoseError(f'{path}: {" ".join(row)}: the quaternion is 0')
         stamps.append(stamp)
         R = se3.quat_to_mat(np.array([qw, qx, qy, qz]))
         poses.append(se3.from_rotation_translation(R, [x, y, z]))
@@ -192,14 +190,36 @@ def _rows(path: Path, columns: int) -> list[list[str]]:
     return [row[:columns] for row in rows]
 
 
-def _intrinsics(path: Path) -> tuple[float, ...]:
-    if not path.is_file():
-        return _TUM_DEFAULT
-    rows = _rows(path, 7)
+def _number(path: Path, text: str) -> float:
     try:
-        return tuple(map(float, rows[0]))
-    except (IndexError, ValueError) as error:
-        raise GsPoseError(f'{path}: no line of seven numbers: {error}') from error
+        value = float(text)
+    except ValueError as error:
+        raise GsPoseError(f'{path}: {error}') from error
+    if not math.isfinite(value):
+        raise GsPoseError(f'{path}: {text} is not finite')
+    return value
+
+
+def _pictures(path: Path) -> list[tuple[float, str]]:
+    """Stamps (s) and names, in the order of time."""
+    return sorted((_number(path, stamp), name) for stamp, name in _rows(path, 2))
+
+
+def _intrinsics(path: Path) -> tuple[Camera, float]:
+    """The camera, and the units of depth in a metre."""
+    values = _TUM_DEFAULT
+    if path.is_file():
+        rows = _rows(path, 7)
+        if not rows:
+            raise GsPoseError(f'{path}: no line of seven numbers')
+        values = tuple(_number(path, text) for text in rows[0])
+    fx, fy, cx, cy, width, height, units = values
+    if units <= 0:
+        raise GsPoseError(f'{path}: {units:g} units of depth in a metre')
+    try:
+        return Camera(fx, fy, cx, cy, int(width), int(height)), units
+    except ValueError as error:
+        raise GsPoseError(f'{path}: {error}') from error
 
 
 def _matrix(path: Path) -> NDArray[np.float64] | None:

@@ -145,3 +145,31 @@ def test_the_nearest_rotation(T, noise) -> None:
 )
 def test_what_is_not_a_motion_is_told(T) -> None:
     assert not se3.is_rigid(T)
+
+
+# --- Between two motions -----------------------------------------------------------------------
+
+
+def test_an_interpolated_motion_begins_and_ends_at_the_two() -> None:
+    a, b = se3.exp([1, 2, 3, 0.3, -0.2, 2.0]), se3.exp([-1, 0, 1, -0.4, 0.9, 0.1])
+    np.testing.assert_allclose(se3.interpolate(a, b, 0), a, atol=1e-12)
+    np.testing.assert_allclose(se3.interpolate(a, b, 1), b, atol=1e-12)
+    np.testing.assert_allclose(se3.interpolate(a, a, 0.3), a, atol=1e-12)
+
+
+@pytest.mark.parametrize('ratio', [-0.5, 0.25, 0.5, 0.9, 1.5])
+def test_the_origin_goes_straight_and_the_rotation_evenly(ratio: float) -> None:
+    a = se3.exp([1, 2, 3, 0.3, -0.2, 2.0])
+    b = se3.from_rotation_translation(a[:3, :3] @ se3.exp([0, 0, 0, 0, 1.2, 0])[:3, :3], [3, 0, 1])
+    got = se3.interpolate(a, b, ratio)
+    np.testing.assert_allclose(got[:3, 3], a[:3, 3] + ratio * (b[:3, 3] - a[:3, 3]), atol=1e-12)
+    expected = a[:3, :3] @ se3.exp([0, 0, 0, 0, 1.2 * ratio, 0])[:3, :3]
+    np.testing.assert_allclose(got[:3, :3], expected, atol=1e-12)
+
+
+def test_a_moved_world_moves_what_is_between() -> None:
+    a, b = se3.exp([1, 2, 3, 0.3, -0.2, 2.0]), se3.exp([-1, 0, 1, -0.4, 0.9, 0.1])
+    T = se3.exp([5, -3, 2, 1.0, 0.4, -0.7])
+    np.testing.assert_allclose(
+        se3.interpolate(T @ a, T @ b, 0.3), T @ se3.interpolate(a, b, 0.3), atol=1e-12
+    )

@@ -1,0 +1,250 @@
+"""The comparison of a map with a picture: its gradient, and what shrinking a picture keeps."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.localization.gsplatloc import GSplatLoc
+from gs_pose_ros.localization.scene_map import SceneMap
+from gs_pose_ros.localization.scene_problem import (
+    DEPTH,
+    DU,
+    DV,
+    GRAY,
+    SceneProblem,
+    linearize_scene,
+    shrink,
+)
+from gs_pose_ros.localization.surfels import SurfelSettings, surfels
+from gs_pose_ros.localization.voxel_cloud import OrientedPoints
+from gs_pose_ros.pose.levenberg_marquardt import move_about
+
+from .room import plane_frame
+
+CAMERA = Camera(150.0, 140.0, 49.5, 37.5, 100, 76)
+_SPACING = 0.008
+NOISE_M = 0.01
+
+
+@cache
+def bumps() -> SceneMap:
+    """A wavy sheet 1.5 m ahead with a pattern of gray; camera frame and map frame are one."""
+    x, y = np.mgrid[-1:1:_SPACING, -0.8:0.8:_SPACING].reshape(2, -1)
+    a, b = 5.0, 6.0
+    z = 1.5 + 0.06 * np.sin(a * x + 0.3) + 0.05 * np.cos(b * y) + 0.1 * x
+    dx, dy = 0.06 * a * np.cos(a * x + 0.3) + 0.1, -0.05 * b * np.sin(b * y)
+    normals = np.stack([dx, dy, -np.ones_like(x)], 1)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    gray = 0.5 + 0.2 * np.sin(7 * x + 4 * y) + 0.15 * np.cos(9 * y - 2 * x)
+    n = len(x)
+    cloud = OrientedPoints(
+        np.stack([x, y, z], 1), np.repeat(gray[:, None], 3, 1), normals, np.full(n, _SPACING)
+    )
+    # In an order of chance: neighbours that hide each other always on one side shift the gray.
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    gaussians: Gaussians = surfels(cloud, SurfelSettings(thickness=0.01))[order]
+    return SceneMap(gaussians, _SPACING)
+
+
+def problem_at(
+    seen: np.ndarray, contour: float, gray: float, scene: SceneMap | None = None
+) -> SceneProblem:
+    """With one sigma for all depths, which the derivatives take as fixed."""
+    localizer = GSplatLoc(
+        contour_weight=contour, gray_weight=gray, depth_noise_m=NOISE_M, depth_noise_per_m2=0.0
+    )
+    return localizer._problem(CAMERA, seen, scene or bumps(), np.eye(4), 1.0)
+
+
+def picture_from(T_cam_map: np.ndarray) -> np.ndarray:
+    """What `shrink` would give of the sheet [h, w, 4]."""
+    problem = problem_at(np.ones((*CAMERA.shape, 4), np.float32), 0.0, 0.0)
+    evaluate(problem, T_cam_map)
+    image = problem.image
+    seen = np.zeros((*CAMERA.shape, 4), np.float32)
+    alpha = image[:, 4]
+    assert alpha.min() > 0.5
+    seen[..., DEPTH], seen[..., GRAY] = image[:, 3] / alpha, image[:, 0] / alpha
+    return seen
+
+
+def evaluate(problem: SceneProblem, T: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, int]:
+    """Cost over all pixels, its gradient [6], H [6, 6] and the pixels that count."""
+    H, gradients, gain = np.empty((6, 6)), np.empty((4, 4, 6)), np.array([1.0, 0.0])
+    cost, support, needed = linearize_scene(problem, T, gain, H, gradients)
+    if needed > problem.work.pairs.shape[1]:
+        raise AssertionError('too little room')
+    pixels = np.count_nonzero(np.isfinite(problem.residuals[1:-1, 1:-1]))
+    return cost * pixels, gradients.sum((0, 1)), H, support
+
+
+OFF = np.array([0.004, -0.003, 0.005, 0.004, -0.006, 0.005])
+WEIGHTS = {'depth': (0.0, 0.0), 'contour': (1000.0, 0.0), 'gray': (0.0, 1000.0)}
+
+
+@pytest.mark.parametrize('kind', WEIGHTS)
+def test_the_gradient_is_that_of_the_cost(kind: str) -> None:
+    contour, gray = WEIGHTS[kind]
+    center = np.array([0.0, 0, 1.5])
+    seen = picture_from(move_about(np.eye(4), center, OFF))
+    problem = problem_at(seen, contour, gray)
+    problem = problem._replace(center=center)
+    _, gradient, _, support = evaluate(problem, np.eye(4))
+    assert support > 0.9 * CAMERA.width * CAMERA.height
+    for axis in range(6):
+        step = np.zeros(6)
+        step[axis] = 0.002
+        ahead, behind = (
+            evaluate(problem, move_about(np.eye(4), center, sign * step))[0] for sign in (1, -1)
+        )
+        numeric = (ahead - behind) / 0.004
+        # Splats that hide each other have no exact motion of their gray.
+        most = 0.03 * np.abs(gradient).max()
+        assert gradient[axis] == pytest.approx(numeric, rel=0.1, abs=most), axis
+
+
+@pytest.mark.parametrize('kind', WEIGHTS)
+def test_a_newton_step_goes_where_the_picture_was_taken(kind: str) -> None:
+    contour, gray = WEIGHTS[kind]
+    center = np.array([0.0, 0, 1.5])
+    seen = picture_from(move_about(np.eye(4), center, OFF))
+    problem = problem_at(seen, contour, gray)._replace(center=center)
+    T = np.eye(4)
+    for _ in range(3):
+        _, gradient, H, _ = evaluate(problem, T)
+        T = move_about(T, se3.transform(T, center[None])[0], -np.linalg.solve(H, gradient))
+    xi = se3.log(move_about(np.eye(4), center, OFF) @ se3.inverse(T))
+    assert np.linalg.norm(xi[:3]) < 0.0015
+    assert np.linalg.norm(xi[3:]) < 0.0015
+
+
+def test_h_is_symmetric_and_positive() -> None:
+    seen = picture_from(np.eye(4))
+    _, _, H, _ = evaluate(problem_at(seen, 0.1, 0.1), np.eye(4))
+    np.testing.assert_array_equal(H, H.T)
+    assert np.linalg.eigvalsh(H).min() > 0
+
+
+def test_the_residual_is_map_minus_measurement_in_sigmas() -> None:
+    seen = picture_from(np.eye(4))
+    seen[..., DEPTH] -= 0.02
+    problem = problem_at(seen, 0.0, 0.0)
+    evaluate(problem, np.eye(4))
+    np.testing.assert_allclose(problem.residuals[1:-1, 1:-1], 0.02 / NOISE_M, atol=1e-3)
+
+
+def test_what_is_not_measured_says_nothing() -> None:
+    seen = picture_from(np.eye(4))
+    whole = evaluate(problem_at(seen, 0.1, 0.1), np.eye(4))
+    seen[30:, :, DEPTH] = 0
+    problem = problem_at(seen, 0.1, 0.1)
+    half = evaluate(problem, np.eye(4))
+    assert np.isnan(problem.residuals[30:-1, 1:-1]).all()
+    assert half[3] == pytest.approx(29 / 74 * whole[3], rel=0.02)
+
+
+def test_another_surface_says_nothing_about_its_gray() -> None:
+    seen = picture_from(np.eye(4))
+    seen[:, :50, DEPTH] -= 0.5
+    _, before, _, support = evaluate(problem_at(seen, 0.1, 1.0), np.eye(4))
+    seen[:, :48, GRAY] = 0.0
+    _, after, _, _ = evaluate(problem_at(seen, 0.1, 1.0), np.eye(4))
+    np.testing.assert_allclose(before, after, rtol=1e-9)
+    assert support < 0.55 * CAMERA.width * CAMERA.height
+
+
+def test_gain_and_offset_of_the_gray_are_found() -> None:
+    seen = picture_from(np.eye(4))
+    seen[..., GRAY] = 0.6 * seen[..., GRAY] + 0.25
+    problem, gain = problem_at(seen, 0.0, 1.0), np.array([1.0, 0.0])
+    linearize_scene(problem, np.eye(4), gain, np.empty((6, 6)), np.empty((4, 4, 6)))
+    np.testing.assert_allclose(gain, [0.6, 0.25], atol=0.02)
+
+
+# --- Shrinking ---------------------------------------------------------------------------------
+
+
+def shrunk(depth: np.ndarray, gray: np.ndarray | None = None, factor: int = 4) -> np.ndarray:
+    gray = np.zeros_like(depth) if gray is None else gray
+    out = np.full((depth.shape[0] // factor, depth.shape[1] // factor, 4), np.nan, np.float32)
+    shrink(depth.astype(np.float32), gray.astype(np.float32), factor, out)
+    assert np.isfinite(out).all()
+    return out
+
+
+def test_a_whole_block_has_its_mean_in_the_middle() -> None:
+    v, u = np.mgrid[:8, :12].astype(float)
+    out = shrunk(2 + 0.01 * u - 0.005 * v, 0.1 * u + 0.01 * v)
+    y, x = np.mgrid[:2, :3]
+    np.testing.assert_allclose(out[..., DEPTH], 2 + 0.01 * (4 * x + 1.5) - 0.005 * (4 * y + 1.5))
+    np.testing.assert_allclose(
+        out[..., GRAY], 0.1 * (4 * x + 1.5) + 0.01 * (4 * y + 1.5), rtol=1e-5
+    )
+    assert not out[..., [DU, DV]].any()
+
+
+def test_a_slope_is_met_where_the_known_pixels_are() -> None:
+    v, u = np.mgrid[:40, :60].astype(float)
+    depth = 2 + 0.01 * u - 0.005 * v
+    depth[np.random.default_rng(0).uniform(size=depth.shape) < 0.6] = 0
+    out = shrunk(depth)
+    known = out[..., DEPTH] > 0
+    y, x = np.mgrid[:10, :15]
+    # In pixels of the small picture: slopes there are four times as large.
+    expected = (2 + 0.01 * (4 * x + 1.5) - 0.005 * (4 * y + 1.5)
+                + 0.04 * out[..., DU] - 0.02 * out[..., DV])  # fmt: skip
+    assert known.mean() > 0.95
+    assert np.abs(out[..., DU]).max() > 0.1
+    np.testing.assert_allclose(out[..., DEPTH][known], expected[known], rtol=1e-6)
+
+
+def test_missing_pixels_of_a_slanted_plane_leave_no_residual() -> None:
+    # Half of each block is missing, always the left one.
+    fine = Camera(300.0, 280.0, 99.5, 75.5, 200, 152)
+    depth = plane_frame((0.5, 0.2, -1.0), 1.5, fine).depth
+    assert depth is not None
+    depth = depth.copy()
+    depth[:, ::2] = 0
+    out = shrunk(depth, factor=2)
+    x, y = np.mgrid[-1.6:1.6:0.012, -1.2:1.2:0.012].reshape(2, -1)
+    n = np.array([0.5, 0.2, -1.0]) / np.linalg.norm([0.5, 0.2, 1.0])
+    z = (-1.5 - n[0] * x - n[1] * y) / n[2]
+    cloud = OrientedPoints(
+        np.stack([x, y, z], 1), np.full((len(x), 3), 0.5), np.tile(n, (len(x), 1)),
+        np.full(len(x), 0.015),
+    )  # fmt: skip
+    scene = SceneMap(surfels(cloud, SurfelSettings()), 0.012)
+    for seen, most in ((out, 0.0005), (out * [1, 0, 0, 1], None)):
+        problem = problem_at(np.asarray(seen, np.float32), 0.0, 0.0, scene)
+        evaluate(problem, np.eye(4))
+        off = np.nanmedian(np.abs(problem.residuals[1:-1, 1:-1])) * NOISE_M
+        assert off < most if most else off > 0.001
+
+
+def test_a_block_over_a_jump_is_not_known() -> None:
+    depth = np.full((8, 12), 1.0)
+    depth[:, 6:] = 1.5
+    out = shrunk(depth)
+    np.testing.assert_array_equal(out[..., DEPTH], [[1, 0, 1.5], [1, 0, 1.5]])
+    assert not out[:, 1, [DU, DV]].any()
+
+
+def test_a_block_without_depth_keeps_its_gray() -> None:
+    out = shrunk(np.zeros((4, 4)), np.full((4, 4), 0.7))
+    np.testing.assert_allclose(out[0, 0], [0, 0, 0, 0.7])
+
+
+def test_a_factor_of_one_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    depth, gray = rng.uniform(0, 2, (2, 5, 6)).astype(np.float32)
+    out = shrunk(depth, gray, 1)
+    np.testing.assert_allclose(out[..., DEPTH], depth)
+    np.testing.assert_allclose(out[..., GRAY], gray)
+    assert not out[..., [DU, DV]].any()
