@@ -60,10 +60,9 @@ def _texture(points: Array, thing: NDArray[np.int64]) -> Array:
     """Colours [N, 3] of points on the things they belong to."""
     tint = np.stack([_hash(np.stack([thing + 7, thing * 3, thing + k], 1)) for k in (1, 2, 3)], 1)
     shift = 10.0 * tint.sum(1)[:, None]
-    pattern = sum(
-        _noise(points * scale + shift) * share
-        for scale, share in ((6.0, 0.45), (23.0, 0.35), (70.0, 0.2))
-    )
+    pattern = np.zeros(len(points))
+    for scale, share in ((6.0, 0.45), (23.0, 0.35), (70.0, 0.2)):
+        pattern += share * _noise(points * scale + shift)
     checks = ((np.floor(points * 5.0).sum(1) % 2) - 0.5) * (thing < 6)
     return np.clip((0.25 + 0.5 * tint) * (0.5 + pattern)[:, None] + 0.06 * checks[:, None], 0, 1)
 
@@ -87,7 +86,7 @@ def cast(camera: Camera, T_world_cam: Array) -> tuple[NDArray[np.uint8], NDArray
         for k, (foot, size, turn) in enumerate(BOXES):
             R = se3.exp([0, 0, 0, 0, 0, np.radians(turn)])[:3, :3]
             half = 0.5 * np.array(size)
-            middle = np.array(foot) + [0, 0, half[2]]
+            middle = np.add(foot, [0, 0, half[2]])
             local_o, local_d = R.T @ (o - middle), d @ R
             near, far = (-half - local_o) / local_d, (half - local_o) / local_d
             enter, leave = np.minimum(near, far).max(1), np.maximum(near, far).min(1)

@@ -142,9 +142,7 @@ def in_a_map(
 
     """
     from gs_pose_ros.localization.camera_tracker import CameraTracker
-    from gs_pose_ros.localization.relocalization import (  # pyright: ignore[reportMissingImports]
-        KeyframeRelocalizer,
-    )
+    from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 
     progress = progress or _quietly
     posed = PosedFrames(mapped)
