@@ -95,7 +95,7 @@ def test_where_depth_does_not_tell_gray_does() -> None:
     cloud = VoxelCloud(FusionSettings())
     for seed in range(2):
         cloud.add(noisy(view(wall, Camera(360.0, 360.0, 239.5, 179.5, 480, 360)), seed=seed), wall)
-    scene, start = SceneMap.from_cloud(cloud), wall @ se3.exp([0.03, -0.02, 0.02, 0, 0, 0.01])
+    scene, start = SceneMap.from_cloud(cloud), wall @ se3.exp([0.04, -0.03, 0.02, 0, 0, 0.01])
     frame = noisy(view(wall, Camera(200.0, 200.0, 79.5, 59.5, 160, 120)))
     blind, seeing = (
         replace(LOCALIZER, gray_weight=weight).refine(frame, scene, start) for weight in (0.0, 1.0)
