@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +25,6 @@ from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, minimize
 from gs_pose_ros.rendering.numba_rasterizer import Splats, view_of, work_for
 
 _BLOCKS = 8
-_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,11 @@ class GSplatLoc:
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
         T, scale, total, last = se3.inverse(start.T_map_cam), 0.0, 0, None
+        pictures: dict[int, tuple[Camera, NDArray[np.float32]]] = {}
         for level in self.levels:
-            camera, seen = observe(frame, level.width)
+            if level.width not in pictures:
+                pictures[level.width] = observe(frame, level.width)
+            camera, seen = pictures[level.width]
             if not (seen[..., DEPTH] > 0).any():
                 continue
             problem = self._problem(camera, seen, scene, T, min(scale, level.most))
@@ -250,6 +253,7 @@ def observe(frame: RGBDFrame, width: int) -> tuple[Camera, NDArray[np.float32]]:
     factor = max(1, frame.camera.width // width)
     height, width = frame.camera.height // factor, frame.camera.width // factor
     out = np.empty((height, width, 4), np.float32)
-    shrink(frame.depth, frame.color @ _GRAY, factor, out)
+    gray = cv2.cvtColor(frame.color, cv2.COLOR_RGB2GRAY)
+    shrink(frame.depth, np.asarray(gray, np.float32), factor, out)
     camera = frame.camera.crop(-0.5, -0.5, width * factor, height * factor, 1 / factor)
     return camera, out
