@@ -98,7 +98,8 @@ class CameraTracker:
         best = nowhere.lost('no keyframe looks like this')
         for T in self._relocalizer.candidates(frame, self.scene):
             estimate = self._localizer.refine(frame, self.scene, T)
-            if estimate.evidence > best.evidence or not best.overlap:
+            better = (estimate.found, estimate.evidence) > (best.found, best.evidence)
+            if better or not (best.found or best.overlap):
                 best = estimate
             if best.found and best.evidence > self.settings.enough:
                 break
@@ -127,6 +128,8 @@ class CameraTracker:
         seconds = (frame.stamp_ns - past.stamp_ns) * 1e-9
         if not self._apart(estimate.T_map_cam, past.T_map_cam, 1 + max(seconds, 0.0)):
             return self._believed(estimate, Status.CONVERGED)
+        if self._waiting and self._apart(estimate.T_map_cam, self._waiting[-1].T_map_cam):
+            self._waiting.clear()  # each says something else
         self._waiting.append(_Posed(frame.stamp_ns, estimate.T_map_cam))
         if len(self._waiting) < self.settings.confirmations:
             distance = np.linalg.norm(estimate.T_map_cam[:3, 3] - past.T_map_cam[:3, 3])
@@ -157,6 +160,8 @@ class CameraTracker:
         if len(self._past) < 2 or not 0 < seconds <= self.settings.predict_s:
             return last.T_map_cam
         before = self._past[-2]
+        if before.stamp_ns >= last.stamp_ns:  # a bag that starts again, a clock that was set
+            return last.T_map_cam
         ratio = seconds * 1e9 / (last.stamp_ns - before.stamp_ns)
         step = se3.log(se3.inverse(before.T_map_cam) @ last.T_map_cam)
         return last.T_map_cam @ se3.exp(min(ratio, 3.0) * step)

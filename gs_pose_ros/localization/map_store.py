@@ -100,7 +100,7 @@ def load_map(path: Path) -> StoredMap:
         voxel_m, count = float(header['voxel_m']), int(header['gaussians'])
         frame_id, facts = str(header['frame_id']), dict(header['facts'])
         surfel = SurfelSettings(spread=float(header['spread']))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise GsPoseError(f'{folder / "map.yaml"}: {error!r}') from error
     if len(gaussians) != count:
         raise GsPoseError(
@@ -114,8 +114,8 @@ def load_map(path: Path) -> StoredMap:
 
 
 def _keyframes(arrays: dict[str, NDArray[Any]], path: Path) -> list[Keyframe]:
-    counts, total = arrays['counts'], len(arrays['points'])
-    n = len(counts)
+    counts, points = arrays['counts'], arrays['points']
+    n, total = counts.size, len(points) if points.ndim else 0
     expected = {
         'T_map_cam': ((n, 4, 4), 'f'),
         'points': ((total, 3), 'f'),
@@ -139,5 +139,7 @@ def _check(stored: StoredMap, source: str) -> None:
     if len(stored.scene) == 0:
         raise GsPoseError(f'{source}: holds no Gaussian')
     stored.scene.gaussians.check_finite(f'{source}: gaussians.ply')
-    if not (np.isfinite(stored.scene.voxel_m) and stored.scene.voxel_m > 0):
-        raise GsPoseError(f'{source}: map.yaml: voxel_m is {stored.scene.voxel_m}')
+    widths = {'voxel_m': stored.scene.voxel_m, 'spread': stored.scene.surfel.spread}
+    for name, value in widths.items():
+        if not (np.isfinite(value) and value > 0):
+            raise GsPoseError(f'{source}: map.yaml: {name} is {value}')

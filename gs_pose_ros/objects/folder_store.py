@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.errors import GsPoseError
 
+# RuntimeError: a flipped bit may ask for a method or an encryption that zipfile lacks.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*')
 
 
@@ -194,10 +199,13 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.lib.npyio.NpzFile):
+            with archive:
+                return {name: archive[name] for name in names}
+    except _UNREADABLE as error:
         raise GsPoseError(f'{path}: not readable: {error}') from error
+    raise GsPoseError(f'{path}: holds a single array')
 
 
 @contextmanager
