@@ -128,8 +128,10 @@ class CameraTracker:
         seconds = (frame.stamp_ns - past.stamp_ns) * 1e-9
         if not self._apart(estimate.T_map_cam, past.T_map_cam, 1 + max(seconds, 0.0)):
             return self._believed(estimate, Status.CONVERGED)
-        if self._waiting and self._apart(estimate.T_map_cam, self._waiting[-1].T_map_cam):
-            self._waiting.clear()  # each says something else
+        elsewhere = self._waiting and self._apart(estimate.T_map_cam, self._waiting[-1].T_map_cam)
+        if elsewhere and estimate.evidence < self.settings.enough:
+            # Each says something else; only what the map explains well may jump every time.
+            self._waiting.clear()
         self._waiting.append(_Posed(frame.stamp_ns, estimate.T_map_cam))
         if len(self._waiting) < self.settings.confirmations:
             distance = np.linalg.norm(estimate.T_map_cam[:3, 3] - past.T_map_cam[:3, 3])
