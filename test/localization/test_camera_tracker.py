@@ -334,14 +334,24 @@ def test_a_frame_that_is_nowhere_starts_the_count_again() -> None:
     ]
 
 
-def test_frames_that_each_jump_elsewhere_confirm_nothing() -> None:
+@pytest.mark.parametrize('share', [0.7, 0.9])
+def test_frames_that_each_jump_elsewhere_are_believed_only_if_well_explained(share: float) -> None:
     relocalizer = FakeRelocalizer([])
     tracker, localizer = started(relocalizer)
+    statuses = []
     for number in range(1, 8):
         truth = se3.exp([0, 2.0 * number, 0, 0, 0, 0]) @ HERE
-        localizer.truth, relocalizer.poses = truth, [truth]
-        assert tracker.track(frame_at(number)).status is Status.LOST
-    assert tracker.last is HERE
+        relocalizer.poses = [truth]
+
+        def answer(T: Pose, truth: Pose = truth) -> CameraEstimate:
+            near = np.linalg.norm(T[:3, 3] - truth[:3, 3]) < 0.2
+            return found(truth, share, share) if near else lost('nothing here', T)
+
+        localizer.answer = answer
+        statuses.append(tracker.track(frame_at(number)).status)
+    third = [Status.LOST, Status.LOST, Status.CONVERGED]
+    strong = [*third, *third, Status.LOST]
+    assert statuses == (strong if share**2 > 0.6 else [Status.LOST] * 7)
 
 
 @pytest.mark.parametrize('confirmations', [1, 2, 5])
@@ -497,7 +507,7 @@ def test_a_camera_is_followed_through_the_room_and_found_again() -> None:
         statuses.append(got.status)
         if number != 3:
             angle_deg, distance_mm = pose_error(got.T_map_cam, T)
-            assert angle_deg < 0.1
+            assert angle_deg < 0.15  # half a pixel
             assert distance_mm < 4  # a fifth of a voxel
     followed = [Status.TRACKED, Status.TRACKED, Status.LOST, Status.TRACKED]
     assert statuses == [Status.CONVERGED, *followed]
