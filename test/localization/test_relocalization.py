@@ -21,6 +21,7 @@ from gs_pose_ros.localization.relocalization import (
 )
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
+from gs_pose_ros.pose.feature_matching import FrameFeatures
 from test.synthetic import Pose
 
 from .room import CAMERA, camera_pose, pose_error, view
@@ -154,6 +155,16 @@ def test_points_of_a_keyframe_lie_on_the_walls_in_the_map() -> None:
     surface = se3.transform(BETWEEN, LARGE.back_project(pixels, depth.reshape(-1)))
     distance = np.linalg.norm(surface[None] - made.points[:, None].astype(np.float64), axis=-1)
     assert distance.min(1).max() < 0.02  # of a pixel, 5 to 12 mm
+
+
+def test_the_largest_features_are_kept() -> None:
+    seen = view(BETWEEN, LARGE)
+    features = FrameFeatures.of(seen)
+    made = keyframe(seen, BETWEEN, replace(SETTINGS, features=20))
+    largest = np.argsort(-features.scales, kind='stable')[:20]
+    assert features.scales[largest].min() > np.median(features.scales)
+    pixels = LARGE.project(se3.transform(se3.inverse(BETWEEN), made.points.astype(np.float64)))
+    np.testing.assert_allclose(pixels, features.pixels[largest], atol=1e-3)
 
 
 def test_features_without_depth_are_not_kept() -> None:
