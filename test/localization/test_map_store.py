@@ -24,7 +24,7 @@ from gs_pose_ros.localization.surfels import SurfelSettings
 _FEATURES = (5, 0, 3)  # of the keyframes; the second saw a white wall
 
 
-def make_map(seed: int = 0, n: int = 30) -> StoredMap:
+def make_map(seed: int = 0, n: int = 30, features: tuple[int, ...] = _FEATURES) -> StoredMap:
     rng = np.random.default_rng(seed)
     gaussians = Gaussians.from_points(rng.normal(size=(n, 3)), rng.random((n, 3)), 0.01, 0.9, 0)
     keyframes = [
@@ -33,7 +33,7 @@ def make_map(seed: int = 0, n: int = 30) -> StoredMap:
             rng.normal(size=(count, 3)).astype(np.float32),
             rng.integers(0, 256, (count, 128), np.uint8),
         )
-        for count in _FEATURES
+        for count in features
     ]
     return StoredMap(
         SceneMap(gaussians, 0.02 + 0.001 * seed, SurfelSettings(spread=1.25)),
@@ -96,6 +96,13 @@ def test_facts_that_numpy_counted_come_back_as_numbers(path: Path) -> None:
     loaded = load_map(path).facts
     assert loaded == {'seconds': 2.5, 'frames': 7}
     assert [type(value) for value in loaded.values()] == [float, int]
+
+
+def test_the_words_of_a_loaded_map_are_those_that_were_learnt(path: Path) -> None:
+    stored = make_map(features=(60, 0, 300))
+    assert len(stored.relocalizer.words) == stored.relocalizer.settings.words
+    save_map(path, stored)
+    assert_equal(load_map(path), stored)
 
 
 def test_a_map_without_keyframes_comes_back(path: Path) -> None:
