@@ -56,7 +56,7 @@ def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
     return register
 
 
-@numba.njit(**_kernel)
+@numba.njit(inline='always', **_kernel_options)
 def center_in(p, T):
     """Where the centre of what is drawn is at T [4, 4]."""
     return (T[:3, :3] * p.center).sum(1) + T[:3, 3]

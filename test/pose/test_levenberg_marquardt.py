@@ -1,7 +1,4 @@
-"""The solver on a problem that is solved in one line: points that should meet.
-
-A change of `linearize_points` needs fresh kernels, see CONTRIBUTING.
-"""
+"""The solver on a problem that is solved in one line: points that should meet."""
 
 from __future__ import annotations
 
@@ -17,10 +14,13 @@ from gs_pose_ros.pose.levenberg_marquardt import (
     NormalEquations,
     center_in,
     linearize,
-    minimize,
     move_about,
     problem,
 )
+from gs_pose_ros.pose.levenberg_marquardt import minimize as cached_minimize
+
+# Without a cache: in that of the package every program would look for the types of this test.
+minimize = numba.njit(nogil=True, error_model='numpy')(cached_minimize.py_func)
 
 
 class Room(NamedTuple):
@@ -29,7 +29,7 @@ class Room(NamedTuple):
     pairs: NDArray[np.int32]  # [1, P]
 
 
-@numba.njit(cache=True)
+@numba.njit
 def linearize_points(p, T, gain, H, gradients):
     """Squared distances of points to where they should be; counts its calls in `gain`."""
     gain[0] += 1
