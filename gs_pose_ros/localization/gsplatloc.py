@@ -120,6 +120,7 @@ class Level(NamedTuple):
     width: int  # px, or as close to it as whole pixels joined come
     iterations: int
     most: float  # the largest scale of the residuals, in sigmas of the sensor
+    at_rest: float  # shares of the distance by which the last step moves at most
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,10 @@ class GSplatLoc:
 
     # The last one again: the scale of the residuals is known better then.
     levels: tuple[Level, ...] = (
-        Level(80, 10, 100.0),
-        Level(160, 10, 2.0),
-        Level(320, 5, 1.0),
-        Level(320, 3, 1.0),
+        Level(80, 10, 100.0, 5e-4),
+        Level(160, 10, 2.0, 1e-4),
+        Level(320, 5, 1.0, 2e-5),
+        Level(320, 3, 1.0, 2e-5),
     )
     start_m: Positive = 0.1  # scale of the residuals at the start
     # The scale follows what is left after a level, but never shrinks faster: where most of the
@@ -146,7 +147,6 @@ class GSplatLoc:
     depth_noise_per_m2: NonNegative = 0.002
     robust_cut: Positive = 5.0  # Tukey's limit, in scales
     far_m: Distance = 8.0
-    convergence: NonNegative = 1e-5  # shares of the distance by which the last step moves
     check: MapCheck = MapCheck()
 
     def refine(
@@ -165,8 +165,10 @@ class GSplatLoc:
             camera, seen = pictures[level.width]
             if not (seen[..., DEPTH] > 0).any():
                 continue
-            problem = self._problem(camera, seen, scene, T, min(scale, level.most))
-            T, used, end, problem = self._minimize(problem, camera, T, level.iterations)
+            # Coarse levels only lead there: voxels somewhat wider than a pixel do for them.
+            width = 1.0 if level.width == self.levels[-1].width else 1.4
+            problem = self._problem(camera, seen, scene, T, min(scale, level.most), width)
+            T, used, end, problem = self._minimize(problem, camera, T, level)
             total += used
             if end is None:
                 last = None
@@ -196,11 +198,12 @@ class GSplatLoc:
         scene: SceneMap,
         T_cam_map: NDArray[np.float64],
         scale: float,
+        voxel_px: float,
     ) -> SceneProblem:
-        """At the first level, where the scale is 0 still, it is that of the start."""
+        """With voxels of at most so many pixels; at first, where the scale is 0, the start's."""
         distance = float(np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]))
         center = se3.transform(se3.inverse(T_cam_map), np.array([[0, 0, distance]]))[0]
-        splats = scene.in_view(camera, T_cam_map, distance / camera.fx, self.far_m)
+        splats = scene.in_view(camera, T_cam_map, voxel_px * distance / camera.fx, self.far_m)
         return SceneProblem(
             prepared=splats.prepared,
             sh=splats.sh,
@@ -227,14 +230,14 @@ class GSplatLoc:
         problem: SceneProblem,
         camera: Camera,
         T: NDArray[np.float64],
-        iterations: int,
+        level: Level,
     ) -> tuple[NDArray[np.float64], int, NormalEquations | None, SceneProblem]:
         """Pose, steps, the last linearisation (None: nothing of the map is in view)."""
         T, gain, used = T.copy(), np.array([1.0, 0.0]), 0
         H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
         while True:
             steps, cost, support, needed = minimize(
-                problem, T, gain, iterations, self.convergence, H, gradients
+                problem, T, gain, level.iterations, level.at_rest, H, gradients
             )
             used += steps
             if needed <= problem.work.pairs.shape[1]:

@@ -134,7 +134,7 @@ def test_the_residual_is_the_median_distance_to_the_map(frame: RGBDFrame) -> Non
     depth = measured(frame)
     depth[:, 50:] += 0.9
     no_check = MapCheck(min_agreement=0.0)
-    localizer = replace(LOCALIZER, levels=(Level(160, 0, 1.0),), check=no_check)
+    localizer = replace(LOCALIZER, levels=(Level(160, 0, 1.0, 1e-5),), check=no_check)
     got = localizer.refine(replace(frame, depth=depth), scene_map(), TRUTH)
     assert got.residual_m == pytest.approx(0.9, abs=0.005)
     assert got.agreement == pytest.approx(0.3, abs=0.05)
@@ -230,7 +230,7 @@ def test_a_level_whose_blocks_all_hold_jumps_is_left_out() -> None:
     frame = plane_frame((0, 0, -1), 1.0)
     depth = measured(frame)
     depth[:, ::2] *= 1.1
-    wide = GSplatLoc(levels=(Level(40, 3, 100.0), Level(80, 3, 100.0)))
+    wide = GSplatLoc(levels=(Level(40, 3, 100.0, 1e-5), Level(80, 3, 100.0, 1e-5)))
     assert observe(replace(frame, depth=depth), 40)[1][..., DEPTH].all()
     assert not observe(replace(frame, depth=depth), 80)[1][..., DEPTH].any()
     cloud = VoxelCloud(FusionSettings(voxel_m=0.02))

@@ -60,7 +60,7 @@ def problem_at(
     localizer = GSplatLoc(
         contour_weight=contour, gray_weight=gray, depth_noise_m=NOISE_M, depth_noise_per_m2=0.0
     )
-    return localizer._problem(CAMERA, seen, scene or bumps(), np.eye(4), 1.0)
+    return localizer._problem(CAMERA, seen, scene or bumps(), np.eye(4), 1.0, 1.0)
 
 
 def picture_from(T_cam_map: np.ndarray) -> np.ndarray:
