@@ -64,7 +64,7 @@ demo: setup
 	$(BIN)/gs-pose demo --out out/demo
 
 bench: setup
-	for name in rasterizer registration stages transport; do \
+	for name in rasterizer registration stages transport localization; do \
 		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py || exit 1; done
 	@[ -n '$(BOP)' ] || echo 'for the others: make bench BOP=<a BOP set with train/ test/ track/>'
 	for name in $(if $(BOP),calibration ambiguity adaptation ablations tracking refinement); do \
