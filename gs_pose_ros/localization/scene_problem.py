@@ -8,15 +8,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.pose.levenberg_marquardt import center_in, problem
+from gs_pose_ros.pose.levenberg_marquardt import center_in, draw_at, problem
 from gs_pose_ros.pose.residuals import add_residual, tukey
-from gs_pose_ros.rendering.numba_rasterizer import Work, draw
+from gs_pose_ros.rendering.numba_rasterizer import Work
 
 _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
 _fast = {**_kernel, 'fastmath': {'contract', 'arcp', 'nsz', 'afn'}}
 _STEEP = 5.0  # depth that grows by more than so many times the width of a pixel is a jump
 _JUMP = 0.03  # and so is a step of this share of the depth between two pixels
-# Columns of `Observation.planes`.
+# Columns of what `shrink` fills.
 DEPTH, DU, DV, GRAY = range(4)
 
 
@@ -218,11 +218,7 @@ def _fit_gray(image, observed):
 @numba.njit(**_kernel)
 def linearize_scene(p, T, gain, H, gradients):
     """`linearize` for the camera in a map; gain [2] of the gray."""
-    for i in range(3):
-        for j in range(3):
-            p.placed[0, 3 * i + j] = T[i, j]
-        p.placed[0, 9 + i] = T[i, 3]
-    needed = draw(p.prepared, p.sh, p.starts, p.placed, p.work, p.image)
+    needed = draw_at(p, T)
     if needed > p.work.pairs.shape[1]:
         return 0.0, 0, needed
     if p.gray_weight > 0:

@@ -18,6 +18,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.rendering.numba_rasterizer import draw
 
 _kernel_options: Any = {'nogil': True, 'error_model': 'numpy'}
 _kernel = {'cache': True, **_kernel_options}
@@ -60,6 +61,16 @@ def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
 def center_in(p, T):
     """Where the centre of what is drawn is at T [4, 4]."""
     return (T[:3, :3] * p.center).sum(1) + T[:3, 3]
+
+
+@numba.njit(inline='always', **_kernel_options)
+def draw_at(p, T):
+    """Draw what p has at T [4, 4] into p.image; the list entries it takes, as `draw`."""
+    for i in range(3):
+        for j in range(3):
+            p.placed[0, 3 * i + j] = T[i, j]
+        p.placed[0, 9 + i] = T[i, 3]
+    return draw(p.prepared, p.sh, p.starts, p.placed, p.work, p.image)
 
 
 @numba.njit(**_kernel)

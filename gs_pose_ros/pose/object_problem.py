@@ -8,9 +8,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.pose.levenberg_marquardt import center_in, problem
+from gs_pose_ros.pose.levenberg_marquardt import center_in, draw_at, problem
 from gs_pose_ros.pose.residuals import fit_gain, normal_equations, remove_shading
-from gs_pose_ros.rendering.numba_rasterizer import Work, draw
+from gs_pose_ros.rendering.numba_rasterizer import Work
 
 _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
 
@@ -18,11 +18,7 @@ _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
 @numba.njit(**_kernel)
 def linearize_object(p, T, gain, H, gradients):
     """`linearize` for an object."""
-    for i in range(3):
-        for j in range(3):
-            p.placed[0, 3 * i + j] = T[i, j]
-        p.placed[0, 9 + i] = T[i, 3]
-    needed = draw(p.prepared, p.sh, p.starts, p.placed, p.work, p.image)
+    needed = draw_at(p, T)
     if needed > p.work.pairs.shape[1]:
         return 0.0, 0, needed
     depth_cut = p.cut * p.sigma_depth
