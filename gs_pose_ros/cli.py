@@ -23,6 +23,11 @@ _COMMANDS = {
     'up': ('gs_pose_ros.graph', 'Up', 'start the nodes as processes'),
     'replay': ('gs_pose_ros.replay', 'Replay', 'play a bag onto the live topics'),
     'record': ('gs_pose_ros.replay', 'Record', 'write live topics into a bag'),
+    'compile': (
+        'gs_pose_ros.compilation',
+        'Compile',
+        'compile what the first start would have to',
+    ),
     'parameters': ('', '', 'print all node parameters as Markdown'),
 }
 

@@ -24,7 +24,7 @@ LAYERS = (
     ('pose',),
     ('localization',),
     ('tracking',),
-    ('visualization',),
+    ('visualization', 'compilation'),
     ('evaluation',),
     ('ros_compat',),
     ('nodes', 'graph', 'replay'),

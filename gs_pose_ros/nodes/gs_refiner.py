@@ -35,13 +35,13 @@ from gs_pose_ros.nodes.object_watch import ObjectWatch
 from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.pose_output import PoseOutput
 from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
-from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lie_refiner import LieRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
 

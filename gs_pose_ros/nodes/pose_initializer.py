@@ -23,9 +23,9 @@ from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.object_watch import ObjectWatch
 from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.rehearsal import rehearsal
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Initializer
 from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns

@@ -1,0 +1,88 @@
+"""`gs-pose compile`: all compiled code is made now, instead of by the first node that needs it.
+
+Numba compiles a kernel at its first call and keeps it on disk. A node that has to do so is deaf
+for more than a minute: the compiler holds the lock of the interpreter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+
+from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.localization.gsplatloc import GSplatLoc
+from gs_pose_ros.localization.scene_map import SceneMap
+from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
+from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
+from gs_pose_ros.pose.detection import TemplateDetector
+from gs_pose_ros.pose.gs_refiner import GSRefiner
+from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.rehearsal import rehearsal
+from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
+
+_SIZE_M = np.array([0.10, 0.07, 0.05])
+
+
+@dataclass(frozen=True)
+class Compile:
+    """Compile all kernels, for this processor, into the cache beside the code."""
+
+    def run(self) -> None:
+        """A minute or two; with everything in the cache, seconds."""
+        with Console(stderr=True).status('compiling, a minute or two') as status:
+            reference = _painted_box()
+            for use_depth in (True, False):
+                status.update(f'compiling: objects {"with" if use_depth else "without"} depth')
+                _find_and_refine(reference, use_depth)
+            status.update('compiling: scenes')
+            _localize(reference)
+
+
+def _find_and_refine(reference: ObjectReference, use_depth: bool) -> None:
+    """What the stages do with an object."""
+    frame, detection = rehearsal(reference, use_depth)
+    start, mask = detection.pose_hints[0], detection.full_mask(frame.camera.shape)
+    lm = LMRefiner()
+    lm.refine(frame, reference, [start], mask)
+    lm.track(frame, reference, start)
+    lm.verification.keypoints(frame, reference, start)
+    detector = TemplateDetector()
+    detector.detect(frame, [reference])
+    detector.first_check.glance(frame, reference, [start])  # where proposals are many
+    TemplateRetrieval().initialize(frame, reference, detection)
+    GSRefiner(max_steps=1).refine(frame, reference, [start], mask)
+
+
+def _localize(reference: ObjectReference) -> None:
+    """The camera in a map of what it sees, and a picture so large that threads share it."""
+    frame, _ = rehearsal(reference)
+    cloud = VoxelCloud(FusionSettings())
+    cloud.add(frame, np.eye(4))
+    scene = SceneMap.from_cloud(cloud)
+    GSplatLoc().refine(frame, scene, np.eye(4))
+    rasterize(scene.gaussians, frame.camera.scaled(4), np.eye(4))
+
+
+def _painted_box() -> ObjectReference:
+    """A box with another colour on every side."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (6, 700, 3))
+    for side in range(6):
+        points[side, :, side // 2] = 0.5 - side % 2
+    colors = np.repeat(rng.uniform(0.1, 0.9, (6, 3)), 700, 0)
+    means = points.reshape(-1, 3) * _SIZE_M
+    return ObjectReference(
+        object_id='box',
+        gaussians=Gaussians.from_points(means, colors, 0.0022, 0.95, 0),
+        diameter_m=float(np.linalg.norm(_SIZE_M)),
+        box=np.stack([-_SIZE_M / 2, _SIZE_M / 2]),
+        views=ReferenceViews(
+            T_cam_obj=np.zeros((0, 4, 4)),
+            intrinsics=np.zeros((0, 4)),
+            color=np.zeros((0, 32, 32, 3), np.uint8),
+            mask=np.zeros((0, 32, 32), np.uint8),
+        ),
+    )
