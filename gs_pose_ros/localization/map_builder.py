@@ -142,12 +142,12 @@ class MapBuilder:
 def _usable(frame: RGBDFrame) -> RGBDFrame:
     """The frame with depth 0 and black where a pixel is NaN or infinite."""
     assert frame.depth is not None
-    has_color = np.isfinite(frame.color).all(-1)
-    has_depth = np.isfinite(frame.depth) & has_color
+    has_color = np.isfinite(frame.color).all(axis=2, keepdims=True)
+    has_depth = np.isfinite(frame.depth) & has_color[..., 0]
     if has_depth.all():
         return frame
     return replace(
         frame,
-        color=np.where(has_color[..., None], frame.color, np.float32(0)),
+        color=np.where(has_color, frame.color, np.float32(0)),
         depth=np.where(has_depth, frame.depth, np.float32(0)),
     )
