@@ -16,6 +16,8 @@ from gs_pose_ros.evaluation.point_registration import PointRegistration, depth_p
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.gsplatloc import GSplatLoc, Localizer
+from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
+from gs_pose_ros.localization.map_store import StoredMap
 from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.sequences import SequenceFrame
@@ -32,7 +34,6 @@ LOCALIZERS: dict[Method, Callable[[], Localizer]] = {'lm': GSplatLoc, 'paper': P
 NO_DEPTH = 'the depth image has too few valid pixels'
 _VOXEL_M = (0.001, 0.02)
 _MEASURED = 20  # frames of which the size of the voxels is taken
-_MANY = 10  # map frames, above which a point of one frame alone is taken for an outlier
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,6 @@ def in_a_map(
 
     """
     from gs_pose_ros.localization.camera_tracker import CameraTracker
-    from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 
     progress = progress or _quietly
     posed = PosedFrames(mapped)
@@ -152,20 +152,19 @@ def in_a_map(
         raise GsPoseError(f'no {what} frame has a true pose')
     queries = queries[first:]  # there is nothing to start from before
     T_first = _pose(queries[0])
-    scene, map_seconds = _timed(fused_map, posed, voxel_m, progress)
-    relocalizer, seconds = _timed(KeyframeRelocalizer.of, posed)
+    stored = fused_map(posed, voxel_m, progress)
+    scene = _ready(stored.scene)
     facts = {
-        'frames': len(posed),
+        **stored.facts,
         'queries_in_it': len({f.color for f in mapped} & {f.color for f in queries}),
         'voxel_m': scene.voxel_m,
         'gaussians': len(scene),
-        'seconds': map_seconds,
-        'relocalizer_seconds': seconds,
+        'keyframes': len(stored.relocalizer.keyframes),
     }
     localizer = LOCALIZERS[method]()
     if method == 'lm':
         localizer.refine(queries[0].read(), scene, T_first)  # compiles
-    tracker = CameraTracker(scene, relocalizer, localizer=localizer)
+    tracker = CameraTracker(scene, stored.relocalizer, localizer=localizer)
     if start == 'truth':
         tracker.reset(T_first)
     poses = []
@@ -195,14 +194,14 @@ def single_map(frame: RGBDFrame, T_map_cam: Pose, voxel_m: float = 0.0) -> Scene
 
 def fused_map(
     frames: PosedFrames, voxel_m: float = 0.0, progress: Progress | None = None
-) -> SceneMap:
-    """A map of frames at their true poses, ready to be drawn."""
+) -> StoredMap:
+    """A map of frames at their true poses."""
     if not voxel_m:
         voxel_m = automatic_voxel(frames[k][0] for k in thinned(range(len(frames)), _MEASURED))
-    cloud = VoxelCloud(FusionSettings(voxel_m=voxel_m))
+    builder = MapBuilder(MapSettings(fusion=FusionSettings(voxel_m=voxel_m)))
     for frame, T_map_cam in (progress or _quietly)(frames, 'map'):
-        cloud.add(frame, T_map_cam)
-    return _ready(SceneMap.from_cloud(cloud, min_frames=2 if len(frames) > _MANY else 1))
+        builder.add(frame, T_map_cam)
+    return builder.build()
 
 
 def automatic_voxel(frames: Iterable[RGBDFrame]) -> float:
