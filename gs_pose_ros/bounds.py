@@ -1,13 +1,16 @@
 """Ranges of settings, as part of their types: nodes refuse parameters outside of them.
 
 They stop what is absurd - negative sizes, divisors of zero, pictures that fill the memory - and
-leave room for every sane value. The classes themselves do not check.
+leave room for every sane value. The classes themselves do not check: `check_bounds` does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,25 @@ CountOrNone = Annotated[int, Bounds(0, 1_000_000)]
 CropSize = Annotated[int, Bounds(16, 1024)]  # px
 Cells = Annotated[int, Bounds(4, 64)]  # across a template
 Consensus = Annotated[int, Bounds(4, 1000)]  # matches that agree on a pose, which takes four
+
+
+def check_bounds(settings: Any, prefix: str = '') -> None:
+    """Raise ValueError naming the first field, nested ones too, that is NaN or out of range."""
+    for name, value, bounds in _bounded(settings, prefix):
+        low = -math.inf if bounds.low is None else bounds.low
+        high = math.inf if bounds.high is None else bounds.high
+        # An infinity is in no range, whatever its ends.
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f'{name} is {value}, not within {low:g} to {high:g}')
+
+
+def _bounded(settings: Any, prefix: str) -> Iterator[tuple[str, float, Bounds]]:
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            yield from _bounded(value, f'{prefix}{field.name}.')
+            continue
+        for extra in getattr(hints[field.name], '__metadata__', ()):
+            if isinstance(extra, Bounds):
+                yield f'{prefix}{field.name}', value, extra

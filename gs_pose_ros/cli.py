@@ -19,6 +19,7 @@ _COMMANDS = {
         'TumEvaluation',
         'evaluate where an RGB-D camera was',
     ),
+    'map': ('gs_pose_ros.ros_compat.build_map', 'BuildMap', 'make a map of posed RGB-D frames'),
     'register': ('gs_pose_ros.ros_compat.register', 'Register', 'register an object from files'),
     'up': ('gs_pose_ros.graph', 'Up', 'start the nodes as processes'),
     'replay': ('gs_pose_ros.replay', 'Replay', 'play a bag onto the live topics'),

@@ -20,6 +20,7 @@ def test_usage_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         'demo',
         'eval bop',
         'eval tum',
+        'map',
         'register',
         'up',
         'replay',
@@ -43,7 +44,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    'command', ['eval bop', 'eval tum', 'register', 'up', 'replay', 'record', 'demo']
+    'command', ['eval bop', 'eval tum', 'map', 'register', 'up', 'replay', 'record', 'demo']
 )
 def test_every_command_has_its_own_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

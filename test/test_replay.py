@@ -10,66 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.rosbag2 import StoragePlugin
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.replay import CameraTopics, Record, Replay, find_topics, read_frames
 from gs_pose_ros.ros_compat.bags import read_bag_frames, read_transforms, typestore
 from gs_pose_ros.ros_compat.frame_decoding import frame_from_messages
 from gs_pose_ros.ros_compat.registration_source import RegistrationSource
 from test.nodes.conftest import World, world  # noqa: F401
+from test.recording import camera_info, image, transform, write_bag
 
-STORE = get_typestore(Stores.ROS2_KILTED)
-TYPES = STORE.types
 ROOT = Path(__file__).parents[1]
+CAMERA = Camera(20.0, 20.0, 8.0, 6.0, 16, 12)
 COUNT = 6
-
-
-def header(stamp_ns: int):
-    stamp = TYPES['builtin_interfaces/msg/Time'](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-    return TYPES['std_msgs/msg/Header'](stamp=stamp, frame_id='camera')
-
-
-def image(pixels: np.ndarray, encoding: str, stamp_ns: int):
-    return TYPES['sensor_msgs/msg/Image'](
-        header=header(stamp_ns),
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        encoding=encoding,
-        is_bigendian=0,
-        step=pixels[0].nbytes,
-        data=np.frombuffer(pixels.tobytes(), np.uint8),
-    )
-
-
-def camera_info(stamp_ns: int):
-    roi = TYPES['sensor_msgs/msg/RegionOfInterest'](
-        x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-    )
-    return TYPES['sensor_msgs/msg/CameraInfo'](
-        header=header(stamp_ns),
-        height=12,
-        width=16,
-        distortion_model='plumb_bob',
-        d=np.zeros(5),
-        k=np.array([20.0, 0, 8, 0, 20, 6, 0, 0, 1]),
-        r=np.eye(3).ravel(),
-        p=np.array([20.0, 0, 8, 0, 0, 20, 6, 0, 0, 0, 1, 0]),
-        binning_x=0,
-        binning_y=0,
-        roi=roi,
-    )
-
-
-def transform(stamp_ns: int, x: float):
-    T = TYPES['geometry_msgs/msg/TransformStamped']
-    vector = TYPES['geometry_msgs/msg/Vector3'](x=x, y=0.0, z=1.0)
-    turn = TYPES['geometry_msgs/msg/Quaternion'](x=0.0, y=0.0, z=0.0, w=1.0)
-    body = TYPES['geometry_msgs/msg/Transform'](translation=vector, rotation=turn)
-    item = T(header=header(stamp_ns), child_frame_id='object', transform=body)
-    return TYPES['tf2_msgs/msg/TFMessage'](transforms=[item])
 
 
 def stamp_of(k: int) -> int:
@@ -85,32 +40,20 @@ def bag(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Six pictures at 20 Hz with depth and the object's frame; one depth image is missing."""
     plugin = StoragePlugin.MCAP if request.param == 'mcap' else StoragePlugin.SQLITE3
     path = tmp_path / f'bag_{request.param}'
-    with Writer(path, version=9, storage_plugin=plugin) as writer:
-        topics = {
-            topic: writer.add_connection(topic, kind, typestore=STORE)
-            for topic, kind in (
-                ('/cam/color/image_raw', 'sensor_msgs/msg/Image'),
-                ('/cam/color/camera_info', 'sensor_msgs/msg/CameraInfo'),
-                ('/cam/depth/image_raw', 'sensor_msgs/msg/Image'),
-                ('/cam/depth/camera_info', 'sensor_msgs/msg/CameraInfo'),
-                ('/tf', 'tf2_msgs/msg/TFMessage'),
-            )
-        }
-        for k in range(COUNT):
-            stamp = stamp_of(k)
-            depth = np.full((12, 16), 1000 + k, np.uint16)
-            messages = {
-                '/tf': transform(stamp, 0.01 * k),
-                '/cam/color/camera_info': camera_info(stamp),
-                '/cam/depth/camera_info': camera_info(stamp),
-                '/cam/color/image_raw': image(color_of(k), 'rgb8', stamp),
-                '/cam/depth/image_raw': image(depth, '16UC1', stamp),
-            }
-            if k == 3:
-                del messages['/cam/depth/image_raw']
-            for topic, msg in messages.items():
-                kind = topics[topic].msgtype
-                writer.write(topics[topic], stamp, STORE.serialize_cdr(msg, kind))
+    messages = []
+    for k in range(COUNT):
+        stamp = stamp_of(k)
+        depth = np.full((12, 16), 1000 + k, np.uint16)
+        T_camera_object = se3.from_rotation_translation(np.eye(3), [0.01 * k, 0, 1])
+        messages += [
+            (stamp, '/tf', transform(stamp, T_camera_object, 'camera', 'object')),
+            (stamp, '/cam/color/camera_info', camera_info(stamp, CAMERA)),
+            (stamp, '/cam/depth/camera_info', camera_info(stamp, CAMERA)),
+            (stamp, '/cam/color/image_raw', image(color_of(k), 'rgb8', stamp)),
+        ]
+        if k != 3:
+            messages.append((stamp, '/cam/depth/image_raw', image(depth, '16UC1', stamp)))
+    write_bag(path, messages, plugin)
     return path
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import Few, NonNegative
+from gs_pose_ros.bounds import Few, NonNegative, check_bounds
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -43,10 +43,19 @@ class MapSettings:
 
 
 class MapBuilder:
-    """Takes frames one at a time, keeps none of them, and makes the map of all so far."""
+    """Takes frames one at a time, keeps none of them, and makes the map of all so far.
+
+    Raises:
+        GsPoseError: a setting is out of its range.
+
+    """
 
     def __init__(self, settings: MapSettings | None = None, frame_id: str = 'map') -> None:
         self.settings = settings or MapSettings()
+        try:
+            check_bounds(self.settings)
+        except ValueError as error:
+            raise GsPoseError(f'map settings: {error}') from error
         self.frame_id = frame_id  # the name of the map's frame in ROS
         self._cloud = VoxelCloud(self.settings.fusion)
         self._keyframes: list[Keyframe] = []
@@ -142,12 +151,12 @@ class MapBuilder:
 def _usable(frame: RGBDFrame) -> RGBDFrame:
     """The frame with depth 0 and black where a pixel is NaN or infinite."""
     assert frame.depth is not None
-    has_color = np.isfinite(frame.color).all(axis=2, keepdims=True)
-    has_depth = np.isfinite(frame.depth) & has_color[..., 0]
+    has_color = np.asarray(np.isfinite(frame.color).all(axis=2))
+    has_depth = np.isfinite(frame.depth) & has_color
     if has_depth.all():
         return frame
     return replace(
         frame,
-        color=np.where(has_color, frame.color, np.float32(0)),
+        color=np.where(has_color[..., None], frame.color, np.float32(0)),
         depth=np.where(has_depth, frame.depth, np.float32(0)),
     )

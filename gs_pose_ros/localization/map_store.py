@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from gs_pose_ros import __version__
+from gs_pose_ros.bounds import check_bounds
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.relocalization import Keyframe, KeyframeRelocalizer
+from gs_pose_ros.localization.relocalization import (
+    Keyframe,
+    KeyframeRelocalizer,
+    RelocalizationSettings,
+)
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import SurfelSettings
 from gs_pose_ros.objects.folder_store import FolderStore, read_arrays, read_header
@@ -22,6 +27,7 @@ from gs_pose_ros.ply import read_ply, write_ply
 
 # Bump when a file changes its meaning; older readers then refuse it by name.
 FORMAT_VERSION = 1
+Settings = TypeVar('Settings', SurfelSettings, RelocalizationSettings)
 _ARRAYS = ('T_map_cam', 'points', 'descriptors', 'counts')
 
 
@@ -39,7 +45,7 @@ class StoredMap:
 def save_map(path: Path, stored: StoredMap) -> None:
     """Write a map folder, replacing the one that is there; whole or not at all.
 
-    <path>/map.yaml       frame, voxel, facts, format version
+    <path>/map.yaml       frame, voxel, settings, facts, format version
            gaussians.ply  the splat, standard 3DGS layout
            keyframes.npz  poses and features for relocalization
 
@@ -57,7 +63,8 @@ def save_map(path: Path, stored: StoredMap) -> None:
         'package_version': __version__,
         'frame_id': stored.frame_id,
         'voxel_m': float(stored.scene.voxel_m),
-        'spread': float(stored.scene.surfel.spread),
+        'surfel': asdict(stored.scene.surfel),
+        'relocalization': asdict(stored.relocalizer.settings),
         'gaussians': len(stored.scene),
         'keyframes': len(stored.relocalizer.keyframes),
         'facts': {
@@ -99,18 +106,35 @@ def load_map(path: Path) -> StoredMap:
     try:
         voxel_m, count = float(header['voxel_m']), int(header['gaussians'])
         frame_id, facts = str(header['frame_id']), dict(header['facts'])
-        surfel = SurfelSettings(spread=float(header['spread']))
+        keyframe_count = int(header['keyframes'])
+        surfel = _settings(SurfelSettings, header, 'surfel')
+        relocalization = _settings(RelocalizationSettings, header, 'relocalization')
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise GsPoseError(f'{folder / "map.yaml"}: {error!r}') from error
     if len(gaussians) != count:
         raise GsPoseError(
             f'{folder / "gaussians.ply"}: holds {len(gaussians)} Gaussians, map.yaml says {count}'
         )
-    scene = SceneMap(gaussians, voxel_m, surfel)
-    stored = StoredMap(scene, KeyframeRelocalizer.from_keyframes(()), frame_id, facts)
-    _check(stored, str(folder))
     keyframes = _keyframes(arrays, folder / 'keyframes.npz')
-    return replace(stored, relocalizer=KeyframeRelocalizer.from_keyframes(keyframes))
+    if len(keyframes) != keyframe_count:
+        raise GsPoseError(
+            f'{folder / "keyframes.npz"}: holds {len(keyframes)} keyframes, '
+            f'map.yaml says {keyframe_count}'
+        )
+    scene = SceneMap(gaussians, voxel_m, surfel)
+    nothing = KeyframeRelocalizer.from_keyframes((), relocalization)
+    stored = StoredMap(scene, nothing, frame_id, facts)
+    _check(stored, str(folder))  # the settings with which words are learnt
+    return replace(
+        stored, relocalizer=KeyframeRelocalizer.from_keyframes(keyframes, relocalization)
+    )
+
+
+def _settings(kind: type[Settings], header: dict[str, Any], key: str) -> Settings:
+    """What a header says of them; the default of what it does not say."""
+    given, default = dict(header.get(key, {})), kind()
+    known = {field.name: type(getattr(default, field.name)) for field in fields(default)}
+    return replace(default, **{k: known[k](v) for k, v in given.items() if k in known})
 
 
 def _keyframes(arrays: dict[str, NDArray[Any]], path: Path) -> list[Keyframe]:
@@ -139,7 +163,10 @@ def _check(stored: StoredMap, source: str) -> None:
     if len(stored.scene) == 0:
         raise GsPoseError(f'{source}: holds no Gaussian')
     stored.scene.gaussians.check_finite(f'{source}: gaussians.ply')
-    widths = {'voxel_m': stored.scene.voxel_m, 'spread': stored.scene.surfel.spread}
-    for name, value in widths.items():
-        if not (np.isfinite(value) and value > 0):
-            raise GsPoseError(f'{source}: map.yaml: {name} is {value}')
+    if not (np.isfinite(stored.scene.voxel_m) and stored.scene.voxel_m > 0):
+        raise GsPoseError(f'{source}: map.yaml: voxel_m is {stored.scene.voxel_m}')
+    try:
+        check_bounds(stored.scene.surfel, 'surfel.')
+        check_bounds(stored.relocalizer.settings, 'relocalization.')
+    except ValueError as error:
+        raise GsPoseError(f'{source}: map.yaml: {error}') from error

@@ -53,7 +53,7 @@ class VoxelCloud:
     def __init__(self, settings: FusionSettings) -> None:
         self.settings = settings
         self.voxel_m = float(settings.voxel_m)
-        self.frames = 0
+        self.frames = 0  # that any measurement is from
         self._keys = np.zeros(0, np.int64)  # sorted
         self._sums = np.zeros((0, _COLUMNS))
 
@@ -73,6 +73,8 @@ class VoxelCloud:
         """Fuse points of one frame, in the map frame, with weights [N]; how many were used."""
         index = np.floor(seen.points / self.voxel_m).astype(np.int64) + _HALF
         inside = ((index >= 0) & (index < 2 * _HALF)).all(1)
+        if not inside.any():
+            return 0
         index, w = index[inside], weights[inside, None]
         keys = (index[:, 0] << 2 * _BITS) | (index[:, 1] << _BITS) | index[:, 2]
         columns = (*seen[:3], seen.reach_m[:, None])

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -20,13 +21,21 @@ from rosbags.typesys.store import Typestore
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.ros_compat.frame_decoding import frame_from_messages, stamp_to_ns
+from gs_pose_ros.ros_compat.frame_decoding import (
+    frame_from_messages,
+    pose_from_message,
+    stamp_to_ns,
+)
 from gs_pose_ros.ros_compat.share import share_folder
 from gs_pose_ros.ros_compat.transform_tree import TransformTree
 
 _IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _INFO = 'sensor_msgs/msg/CameraInfo'
 _TF = 'tf2_msgs/msg/TFMessage'
+_ODOMETRY = 'nav_msgs/msg/Odometry'
+# Odometry that is silent for longer has lost its way: nothing is known in between.
+_ODOMETRY_GAP_NS = 500_000_000
+_ORIGIN = 'origin of the odometry'
 # Topics of one camera may be a few frames out of step in a bag; more never comes together.
 _WAITING = 50
 
@@ -46,6 +55,23 @@ class BagFrame:
 
     frame: RGBDFrame
     frame_id: str
+
+
+@dataclass(frozen=True)
+class Odometry:
+    """Where `child_frame` was over time in the odometry's own frame."""
+
+    child_frame: str
+    _motion: TransformTree  # from child_frame to _ORIGIN
+
+    def pose(self, stamp_ns: int) -> NDArray[np.float64]:
+        """T_odom_child [4, 4] at a time, interpolated.
+
+        Raises:
+            UnknownTransform: it is not known at that time.
+
+        """
+        return self._motion.lookup(_ORIGIN, self.child_frame, stamp_ns)
 
 
 def typestore() -> Typestore:
@@ -139,18 +165,64 @@ def read_transforms(bag: Path) -> TransformTree:
     tree = TransformTree()
     with open_bag(bag) as reader:
         connections = [c for c in reader.connections if c.msgtype == _TF]
+        if not connections:  # of none rosbags makes all
+            return tree
         for connection, _, raw in reader.messages(connections):
             for item in reader.deserialize(raw, connection.msgtype).transforms:  # type: ignore[attr-defined]
                 t, q = item.transform.translation, item.transform.rotation
                 R = se3.quat_to_mat(np.array([q.w, q.x, q.y, q.z]))
-                tree.set(
-                    item.header.frame_id,
-                    item.child_frame_id,
-                    se3.from_rotation_translation(R, [t.x, t.y, t.z]),
-                    stamp_to_ns(item.header.stamp),
-                    static=connection.topic.endswith('tf_static'),
-                )
+                # One without names or with NaN says nothing; who asks for it hears it is missing.
+                with suppress(ValueError):
+                    tree.set(
+                        item.header.frame_id,
+                        item.child_frame_id,
+                        se3.from_rotation_translation(R, [t.x, t.y, t.z]),
+                        stamp_to_ns(item.header.stamp),
+                        static=connection.topic.endswith('tf_static'),
+                    )
     return tree
+
+
+def read_odometry(bag: Path, topic: str) -> Odometry:
+    """All poses of a topic of nav_msgs/Odometry in a bag; those that are none are left out.
+
+    Raises:
+        GsPoseError: the bag has no such topic, it names no child frame, or it holds no pose.
+
+    """
+    motion, child = TransformTree(max_gap_ns=_ODOMETRY_GAP_NS), ''
+    with open_bag(bag) as reader:
+        there = [c for c in reader.connections if c.msgtype == _ODOMETRY]
+        connections = [c for c in there if c.topic == topic]
+        if not connections:
+            known = ', '.join(sorted(c.topic for c in there)) or 'none'
+            raise GsPoseError(f'{bag}: has no odometry {topic}; odometry topics there: {known}')
+        for connection, _, raw in reader.messages(connections):
+            msg: Any = reader.deserialize(raw, connection.msgtype)
+            if not msg.child_frame_id or child not in ('', msg.child_frame_id):
+                raise GsPoseError(
+                    f'{bag}: {topic} is to say where one frame is, its messages name '
+                    f'{child!r} and {msg.child_frame_id!r}'
+                )
+            child = msg.child_frame_id
+            with suppress(GsPoseError):  # what is lost sends NaN
+                T_odom_child = pose_from_message(msg.pose.pose)
+                motion.set(_ORIGIN, child, T_odom_child, stamp_to_ns(msg.header.stamp))
+    if not motion.frames:
+        raise GsPoseError(f'{bag}: {topic} holds no pose')
+    return Odometry(child, motion)
+
+
+def count_messages(bag: Path, topic: str) -> tuple[int, float]:
+    """How many a topic has, and how long the whole bag is, s.
+
+    Raises:
+        GsPoseError: the bag cannot be read.
+
+    """
+    with open_bag(bag) as reader:
+        count = sum(c.msgcount for c in reader.connections if c.topic == topic)
+        return count, reader.duration / 1e9
 
 
 def _shared(a: str, b: str) -> int:

@@ -26,10 +26,13 @@ class _Edge:
 
 
 class TransformTree:
-    """The transforms of `/tf` and `/tf_static`; each is kept for `cache_ns` (None: for ever)."""
+    """The transforms of `/tf` and `/tf_static`; each is kept for `cache_ns` (None: for ever).
 
-    def __init__(self, cache_ns: int | None = None) -> None:
-        self._cache_ns = cache_ns
+    Between two that are further apart than `max_gap_ns` (None: no limit) nothing is known.
+    """
+
+    def __init__(self, cache_ns: int | None = None, max_gap_ns: int | None = None) -> None:
+        self._cache_ns, self._max_gap_ns = cache_ns, max_gap_ns
         self._edges: dict[str, _Edge] = {}
 
     def set(
@@ -59,6 +62,11 @@ class TransformTree:
             old = bisect_left(edge.stamps_ns, edge.stamps_ns[-1] - self._cache_ns)
             del edge.stamps_ns[:old], edge.T_parent_child[:old]
 
+    @property
+    def frames(self) -> list[str]:
+        """The names of all frames, sorted."""
+        return sorted(self._edges.keys() | {edge.parent for edge in self._edges.values()})
+
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """T_target_source [4, 4] at that time, interpolated; stamp 0 means the newest.
 
@@ -70,8 +78,7 @@ class TransformTree:
         up_target, up_source = self._ancestors(target), self._ancestors(source)
         common = next((frame for frame in up_source if frame in up_target), None)
         if common is None:
-            known = self._edges.keys() | {edge.parent for edge in self._edges.values()}
-            missing = [frame for frame in (target, source) if frame not in known]
+            missing = [frame for frame in (target, source) if frame not in self.frames]
             raise UnknownTransform(
                 f'frame {missing[0]!r} does not exist'
                 if missing
@@ -109,5 +116,11 @@ class TransformTree:
         i = bisect_right(stamps, stamp_ns) - 1
         if stamps[i] == stamp_ns:
             return edge.T_parent_child[i]
-        ratio = (stamp_ns - stamps[i]) / (stamps[i + 1] - stamps[i])
+        gap_ns = stamps[i + 1] - stamps[i]
+        if self._max_gap_ns is not None and gap_ns > self._max_gap_ns:
+            raise UnknownTransform(
+                f'{child!r} in {edge.parent!r} is not known for {gap_ns / 1e9:.3f} s '
+                f'around {stamp_ns / 1e9:.3f} s'
+            )
+        ratio = (stamp_ns - stamps[i]) / gap_ns
         return se3.interpolate(edge.T_parent_child[i], edge.T_parent_child[i + 1], ratio)

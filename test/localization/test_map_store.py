@@ -17,10 +17,15 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization import map_store
 from gs_pose_ros.localization.map_store import StoredMap, load_map, save_map
-from gs_pose_ros.localization.relocalization import Keyframe, KeyframeRelocalizer
+from gs_pose_ros.localization.relocalization import (
+    Keyframe,
+    KeyframeRelocalizer,
+    RelocalizationSettings,
+)
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import SurfelSettings
 
+RELOCALIZATION = RelocalizationSettings(spacing_m=0.25, retrieved=4, ratio=0.8, words=16)
 _FEATURES = (5, 0, 3)  # of the keyframes; the second saw a white wall
 
 
@@ -36,8 +41,8 @@ def make_map(seed: int = 0, n: int = 30, features: tuple[int, ...] = _FEATURES) 
         for count in features
     ]
     return StoredMap(
-        SceneMap(gaussians, 0.02 + 0.001 * seed, SurfelSettings(spread=1.25)),
-        KeyframeRelocalizer.from_keyframes(keyframes),
+        SceneMap(gaussians, 0.02 + 0.001 * seed, SurfelSettings(20, 1.25, 0.1, 0.5)),
+        KeyframeRelocalizer.from_keyframes(keyframes, RELOCALIZATION),
         'hall',
         {'seconds': 2.5, 'frames': 7, 'source': 'Flur, 1. Stock, früh'},
     )
@@ -70,6 +75,7 @@ def assert_equal(a: StoredMap, b: StoredMap) -> None:
         b.frame_id,
         b.facts,
     )
+    assert a.relocalizer.settings == b.relocalizer.settings
     for one, other in zip(a.relocalizer.keyframes, b.relocalizer.keyframes, strict=True):
         for name in ('T_map_cam', 'points', 'descriptors'):
             x, y = getattr(one, name), getattr(other, name)
@@ -155,7 +161,7 @@ def changed_map(**change: Any) -> StoredMap:
         (lambda: changed_map(voxel_m=0.0), r'map\.yaml: voxel_m'),
         (lambda: changed_map(voxel_m=float('nan')), r'map\.yaml: voxel_m'),
         (lambda: changed_map(voxel_m=float('inf')), r'map\.yaml: voxel_m'),
-        (lambda: changed_map(surfel=SurfelSettings(spread=0.0)), r'map\.yaml: spread'),
+        (lambda: changed_map(surfel=SurfelSettings(spread=0.0)), r'map\.yaml: surfel\.spread'),
     ],
     ids=['nan', 'empty', 'no width', 'nan width', 'infinite width', 'no spread'],
 )
@@ -261,8 +267,16 @@ def test_no_flipped_bit_raises_anything_else(path: Path) -> None:
         ({'voxel_m': 'wide'}, 'wide'),
         ({'voxel_m': float('nan')}, 'voxel_m is nan'),
         ({'voxel_m': -0.01}, r'voxel_m is -0\.01'),
-        ({'spread': None}, 'TypeError'),
-        ({'spread': float('nan')}, 'spread is nan'),
+        ({'surfel': None}, 'TypeError'),
+        ({'surfel': 'flat'}, 'ValueError'),
+        ({'surfel': {'spread': None}}, 'TypeError'),
+        ({'surfel': {'spread': float('nan')}}, r'surfel\.spread is nan'),
+        ({'surfel': {'spread': 0}}, r'surfel\.spread is 0\.0'),
+        ({'surfel': {'neighbours': float('inf')}}, 'OverflowError'),
+        ({'relocalization': {'retrieved': 0}}, r'relocalization\.retrieved is 0'),
+        ({'relocalization': {'words': 10**9}}, r'relocalization\.words is 1000000000'),
+        ({'relocalization': {'ratio': 'low'}}, 'low'),
+        ({'keyframes': None}, 'TypeError'),
         ({'gaussians': [30]}, 'TypeError'),
         ({'gaussians': float('inf')}, 'OverflowError'),
         ({'facts': None}, 'TypeError'),
@@ -277,7 +291,9 @@ def test_an_impossible_header_is_refused(path: Path, change: dict[str, Any], mes
     assert 'map.yaml' in str(error.value)
 
 
-@pytest.mark.parametrize('key', ['format_version', 'voxel_m', 'spread', 'gaussians', 'frame_id'])
+@pytest.mark.parametrize(
+    'key', ['format_version', 'voxel_m', 'keyframes', 'gaussians', 'frame_id']
+)
 def test_what_the_header_lacks_is_named(path: Path, key: str) -> None:
     header = yaml.safe_load((path / 'map.yaml').read_text())
     del header[key]
@@ -285,6 +301,23 @@ def test_what_the_header_lacks_is_named(path: Path, key: str) -> None:
     with pytest.raises(GsPoseError, match=key.replace('_', '.')) as error:
         load_map(path)
     assert 'hall/map.yaml' in str(error.value)
+
+
+def test_settings_that_are_not_stored_are_the_defaults(path: Path) -> None:
+    header = yaml.safe_load((path / 'map.yaml').read_text())
+    del header['relocalization']
+    header['surfel'] = {'spread': 1.25, 'of_a_later_version': [1, 2]}
+    (path / 'map.yaml').write_text(yaml.safe_dump(header))
+    loaded = load_map(path)
+    assert loaded.relocalizer.settings == RelocalizationSettings()
+    assert loaded.scene.surfel == SurfelSettings(spread=1.25)
+
+
+def test_keyframes_of_another_map_are_refused(path: Path) -> None:
+    save_map(path.with_name('other'), make_map(features=(4, 2)))
+    (path.with_name('other') / 'keyframes.npz').replace(path / 'keyframes.npz')
+    with pytest.raises(GsPoseError, match=r'hall/keyframes\.npz: holds 2 keyframes.* says 3'):
+        load_map(path)
 
 
 def test_a_splat_of_another_map_is_refused(path: Path) -> None:

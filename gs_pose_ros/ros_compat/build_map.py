@@ -1,0 +1,96 @@
+"""`gs-pose map`: what the localizer's node does on request, without any node."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from tyro.conf import Positional
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
+from gs_pose_ros.localization.map_store import StoredMap, save_map
+from gs_pose_ros.objects.folder_store import checked_name
+from gs_pose_ros.ros_compat.map_source import MapSource
+
+
+@dataclass(frozen=True)
+class BuildMap:
+    """Make a map from posed RGB-D frames and store it in a folder."""
+
+    kind: Positional[Literal['folder', 'bag']]
+    """Sequence in the layout of TUM RGB-D or 7-Scenes with poses, or rosbag2."""
+    path: Positional[Path]
+    """Where the frames are."""
+    out: Path
+    """Folder of the map; a map that is there is replaced."""
+    frame_list: Path | None = None
+    """Folder: only the pictures named in this file, one a line."""
+    map_frame: str = 'map'
+    """Name of the map's frame. Bag: the camera's poses are those in this frame of TF."""
+    odometry_topic: str = ''
+    """Bag: the camera's poses come from this topic (nav_msgs/Odometry)."""
+    duration_s: float = 0.0
+    """Use only so many seconds from the first frame on; 0 is all."""
+    max_frames: int = 0
+    """Use only that many frames, evenly spread; 0 is all."""
+    settings: MapSettings = field(default_factory=MapSettings)
+    """How the map is made."""
+
+    def run(self) -> None:
+        """Build and store.
+
+        Raises:
+            GsPoseError: the frames cannot be used, or the map cannot be stored.
+
+        """
+        out = self.out.expanduser().resolve()
+        checked_name(out.name, 'map')  # before the work
+        if out.exists() and not (out / 'map.yaml').is_file():
+            raise GsPoseError(f'{out}: is there already, and is no map that could be replaced')
+        console = Console(stderr=True)
+        begin = time.perf_counter()
+        stored = self._built(console)
+        save_map(out, stored)
+        numbers = {k: v for k, v in stored.facts.items() if not isinstance(v, str)}
+        facts = ', '.join(f'{name} {number:.4g}' for name, number in numbers.items())
+        console.print(
+            f'{out}: {len(stored.scene)} Gaussians, {len(stored.relocalizer.keyframes)} '
+            f'keyframes, voxel {1e3 * stored.scene.voxel_m:.3g} mm, {facts}; '
+            f'{time.perf_counter() - begin:.1f} s in all'
+        )
+
+    def _built(self, console: Console) -> StoredMap:
+        source = MapSource(
+            kind=self.kind,
+            path=self.path.expanduser(),
+            map_frame=self.map_frame,
+            odometry_topic=self.odometry_topic,
+            duration_s=self.duration_s,
+            max_frames=self.max_frames,
+            frame_list=self.frame_list,
+        )
+        builder = MapBuilder(self.settings, self.map_frame)
+        missed: Counter[str] = Counter()
+        columns = SpinnerColumn(), TextColumn('{task.description}'), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task('frames')
+            for frame, T_map_cam in source.frames(missed=lambda _, why: missed.update([why])):
+                builder.add(frame, T_map_cam)
+                text = f'frames: {builder.frames} fused, {builder.skipped} skipped'
+                progress.update(task, description=text)
+            progress.update(task, description=f'map of {builder.frames} frames')
+            stored = builder.build(
+                {
+                    'source': f'{self.kind} {self.path.resolve().name}',
+                    'without_pose': missed.total(),
+                }
+            )
+        for reason, _ in missed.most_common(1):
+            console.print(f'{missed.total()} frames have no pose, as: {reason}')
+        return stored

@@ -1,0 +1,174 @@
+"""Where the posed frames of a map come from, on disk or from a camera.
+
+The localizer's node and `gs-pose map` both read them here, one frame at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.localization.sequences import chosen, read_sequence
+from gs_pose_ros.objects.sources import thinned
+from gs_pose_ros.ros_compat.bags import (
+    BagFrame,
+    Odometry,
+    count_messages,
+    find_topics,
+    read_bag_frames,
+    read_odometry,
+    read_transforms,
+)
+from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
+
+MapSourceKind = Literal['folder', 'bag', 'topics']
+PosedFrame = tuple[RGBDFrame, NDArray[np.float64]]  # with T_map_cam [4, 4]
+# The pose T_map_cam of a camera's frame at a time; raises UnknownTransform.
+PoseOf = Callable[[str, int], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """What to make a map of.
+
+    A folder is a sequence in the layout of TUM RGB-D or 7-Scenes with poses. Bags and topics have
+    the camera's pose in TF, between the image's frame and `map_frame`; bags also in
+    `odometry_topic` (nav_msgs/Odometry), from whose child frame TF leads to the image's frame,
+    unless it is that itself. The map then has the odometry's origin.
+    """
+
+    kind: MapSourceKind
+    path: Path | None = None  # None for topics
+    map_frame: str = 'map'
+    odometry_topic: str = ''
+    duration_s: float = 0.0  # from the first frame on; 0 is all
+    max_frames: int = 0  # evenly spread (of topics, the first); 0 is all
+    frame_list: Path | None = None  # of a folder only the pictures named there, one a line
+
+    def frames(
+        self,
+        live: Iterable[BagFrame] = (),
+        tf: TransformTree | None = None,
+        missed: Callable[[int, str], None] | None = None,
+    ) -> Iterator[PosedFrame]:
+        """Read one frame after the other; `live` frames and their `tf` are for topics.
+
+        `missed(stamp_ns, reason)` is told of frames that have no pose and are left out.
+
+        Raises:
+            GsPoseError: it cannot be read, or no frame has a pose. What is wrong with a frame is
+                raised when its turn comes.
+
+        """
+        missed = missed or (lambda stamp_ns, reason: None)
+        if self.frame_list is not None and self.kind != 'folder':
+            raise GsPoseError(f'a list of frames belongs to a folder, not to a {self.kind}')
+        if self.kind == 'topics':
+            if self.odometry_topic:
+                raise GsPoseError('odometry is read from bags; topics have their poses from TF')
+            yield from self._posed(live, self._in_tf(tf or TransformTree()), missed)
+            return
+        if self.path is None:
+            raise GsPoseError(f'a map from a {self.kind} needs a path')
+        if self.kind == 'folder':
+            yield from self._from_folder(self.path, missed)
+            return
+        tree = read_transforms(self.path)
+        if self.odometry_topic:
+            pose_of = self._along(read_odometry(self.path, self.odometry_topic), tree)
+        elif self.map_frame.lstrip('/') in tree.frames:
+            pose_of = self._in_tf(tree)
+        else:
+            raise GsPoseError(f'{self.path}: no TF frame {self.map_frame!r}; {_known(tree)}')
+        yield from self._posed(self._recorded(self.path), pose_of, missed)
+
+    def _from_folder(
+        self, folder: Path, missed: Callable[[int, str], None]
+    ) -> Iterator[PosedFrame]:
+        sequence = read_sequence(folder)
+        if self.frame_list is not None:
+            sequence = chosen(sequence, self.frame_list)
+        posed = [item for item in sequence if item.T_world_cam is not None]
+        if not posed:
+            raise GsPoseError(f'{folder}: none of its {len(sequence)} frames has a pose')
+        begin_ns = min(item.stamp_ns for item in posed)
+        for item in sequence:
+            if item.T_world_cam is None and not self._is_over(item.stamp_ns, begin_ns):
+                missed(item.stamp_ns, 'the folder has no pose for it')
+        posed = [item for item in posed if not self._is_over(item.stamp_ns, begin_ns)]
+        for item in thinned(posed, self.max_frames):
+            yield item.read(), item.T_world_cam
+
+    def _recorded(self, bag: Path) -> Iterator[BagFrame]:
+        topics = find_topics(bag)
+        if not topics.depth:
+            raise GsPoseError(f'{bag}: has no depth image beside {topics.color}')
+        count, seconds = count_messages(bag, topics.color)
+        if 0 < self.duration_s < seconds:
+            count = ceil(count * self.duration_s / seconds)
+        every = ceil(count / self.max_frames) if self.max_frames > 0 else 1
+        for k, item in enumerate(read_bag_frames(bag, topics)):
+            if k % every == 0:
+                yield item
+
+    def _posed(
+        self,
+        frames: Iterable[BagFrame],
+        pose_of: PoseOf,
+        missed: Callable[[int, str], None],
+    ) -> Iterator[PosedFrame]:
+        begin_ns, count, reason = None, 0, 'there are no images'
+        for item in frames:
+            stamp_ns = item.frame.stamp_ns
+            begin_ns = stamp_ns if begin_ns is None else begin_ns
+            if self._is_over(stamp_ns, begin_ns) or 0 < self.max_frames <= count:
+                break
+            try:
+                T_map_cam = pose_of(item.frame_id, stamp_ns)
+            except UnknownTransform as error:
+                reason = str(error)
+                missed(stamp_ns, reason)
+                continue
+            count += 1
+            yield item.frame, T_map_cam
+        if not count:
+            raise GsPoseError(f'{self.path or "topics"}: no image has a pose: {reason}')
+
+    def _in_tf(self, tree: TransformTree) -> PoseOf:
+        def pose_of(frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
+            return _looked_up(tree, self.map_frame, frame_id, stamp_ns)
+
+        return pose_of
+
+    def _along(self, odometry: Odometry, tree: TransformTree) -> PoseOf:
+        def pose_of(frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
+            T_child_cam = _looked_up(tree, odometry.child_frame, frame_id, stamp_ns)
+            return odometry.pose(stamp_ns) @ T_child_cam
+
+        return pose_of
+
+    def _is_over(self, stamp_ns: int, begin_ns: int) -> bool:
+        return 0 < self.duration_s < (stamp_ns - begin_ns) / 1e9
+
+
+def _looked_up(
+    tree: TransformTree, target: str, source: str, stamp_ns: int
+) -> NDArray[np.float64]:
+    try:
+        return tree.lookup(target, source, stamp_ns)
+    except UnknownTransform as error:
+        raise UnknownTransform(
+            f'no TF between {target!r} and {source!r}: {error} ({_known(tree)})'
+        ) from error
+
+
+def _known(tree: TransformTree) -> str:
+    return f'frames in TF: {", ".join(tree.frames) or "none"}'

@@ -1,0 +1,95 @@
+"""`gs-pose map`: a folder of frames becomes a folder of a map."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from gs_pose_ros import cli
+from gs_pose_ros.localization.map_store import load_map
+from gs_pose_ros.localization.sequences import write_tum_trajectory
+from test.localization.room import CAMERA, EYES, camera_pose, view
+
+POSES = [camera_pose(eye) for eye in EYES[:3]]
+
+
+@pytest.fixture(scope='module')
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('folders') / 'room'
+    path.mkdir()
+    for k, T in enumerate(POSES):
+        frame = view(T)
+        assert frame.depth is not None
+        for name, picture, dtype in (
+            ('rgb', frame.color[..., ::-1] * 255, np.uint8),
+            ('depth', frame.depth * 1000, np.uint16),
+        ):
+            cv2.imwrite(str(path / f'{name}{k}.png'), picture.round().astype(dtype))
+    for name in ('rgb', 'depth'):
+        lines = [f'{k + 1:.6f} {name}{k}.png' for k in range(len(POSES))]
+        (path / f'{name}.txt').write_text('\n'.join(lines))
+    camera = (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy, CAMERA.width, CAMERA.height, 1000)
+    (path / 'intrinsics.txt').write_text(' '.join(map(str, camera)))
+    stamps = [(k + 1) * 10**9 for k in range(len(POSES))]
+    write_tum_trajectory(path / 'groundtruth.txt', stamps[:2], POSES[:2])  # the last has no pose
+    return path
+
+
+def test_a_folder_becomes_a_map(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'maps' / 'hall'
+    options = ['--map-frame', 'hall', '--settings.fusion.voxel-m', '0.02']
+    assert cli.main(['map', 'folder', str(sequence), '--out', str(out), *options]) == 0
+    stored = load_map(out)
+    assert (stored.scene.voxel_m, stored.frame_id) == (0.02, 'hall')
+    assert len(stored.relocalizer.keyframes) == 2
+    counts = {k: stored.facts[k] for k in ('source', 'frames', 'skipped', 'without_pose')}
+    assert counts == {'source': 'folder room', 'frames': 2, 'skipped': 0, 'without_pose': 1}
+    text = ' '.join(capsys.readouterr().err.split())
+    assert f'{len(stored.scene)} Gaussians, 2 keyframes, voxel 20 mm' in text
+    assert '1 frames have no pose, as: the folder has no pose for it' in text
+
+
+def test_a_map_is_replaced_and_nothing_else_is(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'hall'
+    command = ['map', 'folder', str(sequence), '--out', str(out)]
+    coarse = ['--settings.fusion.voxel-m']
+    for voxel_m in (0.04, 0.08):
+        assert cli.main([*command, *coarse, str(voxel_m)]) == 0
+        assert load_map(out).scene.voxel_m == voxel_m
+    shutil.rmtree(out)
+    out.mkdir()
+    (out / 'thesis.tex').write_text('ten years of work')
+    capsys.readouterr()
+    assert cli.main(command) == 1
+    assert 'is no map that could be replaced' in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ['thesis.tex']
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--out', 'a b'], 'map id'),
+        (['--out', 'hall', '--settings.fusion.voxel-m', '0'], 'fusion.voxel_m is 0.0'),
+        (['--out', 'hall', '--frame-list', 'missing.txt'], 'missing.txt'),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_leaves_nothing(
+    sequence: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(['map', 'folder', str(sequence), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
