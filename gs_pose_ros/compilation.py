@@ -12,9 +12,10 @@ import numpy as np
 from rich.console import Console
 
 from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.gsplatloc import GSplatLoc
-from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
+from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
 from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.gs_refiner import GSRefiner
@@ -24,6 +25,7 @@ from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 _SIZE_M = np.array([0.10, 0.07, 0.05])
+_T_CAM_BOX = se3.exp([0, 0, 0.4, 0, 0, 0])
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ class Compile:
                 status.update(f'compiling: objects {"with" if use_depth else "without"} depth')
                 _find_and_refine(reference, use_depth)
             status.update('compiling: scenes')
-            _localize(reference)
+            rehearse(GSplatLoc())
+            # So large a picture that threads share it.
+            rasterize(
+                reference.gaussians, Camera(600.0, 600.0, 319.5, 239.5, 640, 480), _T_CAM_BOX
+            )
 
 
 def _find_and_refine(reference: ObjectReference, use_depth: bool) -> None:
@@ -54,16 +60,6 @@ def _find_and_refine(reference: ObjectReference, use_depth: bool) -> None:
     detector.first_check.glance(frame, reference, [start])  # where proposals are many
     TemplateRetrieval().initialize(frame, reference, detection)
     GSRefiner(max_steps=1).refine(frame, reference, [start], mask)
-
-
-def _localize(reference: ObjectReference) -> None:
-    """The camera in a map of what it sees, and a picture so large that threads share it."""
-    frame, _ = rehearsal(reference)
-    cloud = VoxelCloud(FusionSettings())
-    cloud.add(frame, np.eye(4))
-    scene = SceneMap.from_cloud(cloud)
-    GSplatLoc().refine(frame, scene, np.eye(4))
-    rasterize(scene.gaussians, frame.camera.scaled(4), np.eye(4))
 
 
 def _painted_box() -> ObjectReference:

@@ -34,7 +34,11 @@ class GraphArguments:
     rectified: bool = False  # the images are image_rect
     database: str = '~/.local/share/gs_pose_ros/objects'  # directory of the objects
     allowed_roots: str = '~'  # services take paths under these; separate them with a colon
-    detect: bool = True  # start detector and pose_initializer; else others send initial poses
+    objects: bool = True  # start the nodes that find objects
+    detect: bool = True  # of these detector and pose_initializer; else others send initial poses
+    localize: bool = False  # start gsplatloc, which localizes the camera in a map
+    map: str = ''  # folder of the map that gsplatloc loads at start
+    tf_child: str = ''  # frame that gsplatloc places in the map: odom, camera_link, ...
     params_file: str = ''  # yaml with more parameters; empty: config/gs_pose.yaml
     use_sim_time: bool = False  # take the time from /clock
     log_level: str = 'info'  # debug, info, warn, error or fatal
@@ -47,7 +51,11 @@ class GraphNode:
     executable: str  # also the name, and gs_pose_ros.nodes.<executable>
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name: argument
     remappings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    condition: str = ''  # an argument that must be true
+    conditions: tuple[str, ...] = ()  # arguments that must be true
+
+    def wanted(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is started with these arguments."""
+        return all(values[name] for name in self.conditions)
 
 
 _CAMERA_PARAMETERS = {
@@ -74,10 +82,22 @@ NODES = (
         'object_database',
         {**_CAMERA_PARAMETERS, 'database': 'database', 'allowed_roots': 'allowed_roots'},
         _CAMERA_TOPICS,
+        ('objects',),
     ),
-    GraphNode('detector', _CAMERA_PARAMETERS, _CAMERA_TOPICS, condition='detect'),
-    GraphNode('pose_initializer', _CAMERA_PARAMETERS, _CAMERA_TOPICS, condition='detect'),
-    GraphNode('gs_refiner', _CAMERA_PARAMETERS, _CAMERA_TOPICS),
+    GraphNode('detector', _CAMERA_PARAMETERS, _CAMERA_TOPICS, ('objects', 'detect')),
+    GraphNode('pose_initializer', _CAMERA_PARAMETERS, _CAMERA_TOPICS, ('objects', 'detect')),
+    GraphNode('gs_refiner', _CAMERA_PARAMETERS, _CAMERA_TOPICS, ('objects',)),
+    GraphNode(
+        'gsplatloc',
+        {
+            **_CAMERA_PARAMETERS,
+            'map': 'map',
+            'allowed_roots': 'allowed_roots',
+            'output.tf_child': 'tf_child',
+        },
+        _CAMERA_TOPICS,
+        ('localize',),
+    ),
 )
 
 
@@ -120,7 +140,8 @@ class GraphProcesses:
         nodes: Sequence[GraphNode] = NODES,
     ) -> None:
         self._arguments, self._log_dir = arguments, log_dir
-        self._nodes = [n for n in nodes if not n.condition or getattr(arguments, n.condition)]
+        values = dataclasses.asdict(arguments)
+        self._nodes = [node for node in nodes if node.wanted(values)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> GraphProcesses:

@@ -1,4 +1,4 @@
-"""Draw poses onto a picture: axes, 3-D box, outline of the splat, mask, label.
+"""Draw poses onto a picture: axes, 3-D box, outline of the splat, mask, label; depth beside depth.
 
 NumPy and OpenCV, no window system: a node, the report and the demo draw the same picture.
 """
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.geometry.se3 import transform
-from gs_pose_ros.rendering.numba_rasterizer import rasterize_scene
+from gs_pose_ros.geometry.se3 import inverse, transform
+from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_scene
 
 if TYPE_CHECKING:
+    from gs_pose_ros.frame import RGBDFrame
     from gs_pose_ros.gaussians import Gaussians
     from gs_pose_ros.objects.database import ObjectReference
 
@@ -37,6 +38,8 @@ GRAY: Color = (170, 170, 170)
 
 _NEAR_M = 0.01  # nothing nearer is drawn: the projection has no meaning there
 _BOX_EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if (a ^ b).bit_count() == 1]
+_PART_WIDTH = 320  # px, of each of the four parts of a comparison
+_SHOWN_M = 0.05  # difference of depth that has the full colour
 _SUBPIXEL = 4  # binary digits after the point of OpenCV's drawing coordinates
 
 
@@ -235,3 +238,49 @@ def _write(picture: NDArray, text: str, anchor: NDArray, paint: Color) -> None:
         cv2.putText(
             picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thick, cv2.LINE_AA
         )
+
+
+def draw_map_comparison(
+    frame: RGBDFrame, scene: Gaussians, T_map_cam: NDArray[np.float64], caption: str
+) -> NDArray[np.uint8]:
+    """What was measured beside what a map has at a pose [4, 4]; RGB [h, w, 3].
+
+    Colour, measured depth, the map's depth, and their difference: red where the map is further
+    away, blue where it is nearer, grey where one of them is not known.
+    """
+    measured = np.zeros(frame.camera.shape, np.float32) if frame.depth is None else frame.depth
+    image = rasterize(scene, frame.camera, inverse(T_map_cam), sloped=True)
+    alpha = image[:, 4]
+    rendered = np.where(alpha > 0.5, image[:, 3] / np.maximum(alpha, 1e-6), 0)
+    known = measured[measured > 0]
+    near, far = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
+    parts = [
+        np.asarray(255 * frame.color, np.uint8),
+        _depth_colors(measured, near, far),
+        _depth_colors(rendered, near, far),
+        _difference_colors(measured, rendered),
+    ]
+    height = round(_PART_WIDTH * frame.camera.height / frame.camera.width)
+    size = (_PART_WIDTH, height)
+    small = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in parts]
+    strip = np.full((22, _PART_WIDTH * len(parts), 3), 255, np.uint8)
+    cv2.putText(strip, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([strip, np.concatenate(small, 1).astype(np.uint8)])
+
+
+def _depth_colors(depth: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint8]:
+    share = np.clip((depth - near) / max(far - near, 1e-6), 0, 1)
+    colors = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(depth[..., None] > 0, colors, 0).astype(np.uint8)
+
+
+def _difference_colors(
+    measured: NDArray[np.float32], rendered: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """White where equal, red where the map is further away, blue where it is nearer."""
+    share = np.clip((rendered - measured) / _SHOWN_M, -1, 1)
+    rest = 1 - np.abs(share)
+    further, nearer = np.where(share > 0, 1, rest), np.where(share < 0, 1, rest)
+    colors = 255 * np.stack([further, rest, nearer], -1)
+    known = (measured > 0) & (rendered > 0)
+    return np.where(known[..., None], colors, 110).astype(np.uint8)

@@ -38,13 +38,19 @@ def generate_launch_description() -> LaunchDescription:
     rviz = Node(
         package='rviz2',
         executable='rviz2',
-        arguments=['-d', str(share_folder() / 'config' / 'gs_pose.rviz')],
+        arguments=[
+            '-d',
+            [str(share_folder() / 'config') + '/', LaunchConfiguration('rviz_config')],
+        ],
         condition=IfCondition(LaunchConfiguration('rviz')),
     )
     return LaunchDescription(
         [
             *arguments,
             DeclareLaunchArgument('rviz', default_value='false', description='start RViz as well'),
+            DeclareLaunchArgument(
+                'rviz_config', default_value='gs_pose.rviz', description='its file in config/'
+            ),
             *(SetEnvironmentVariable(name, v) for name, v in transport_environment().items()),
             OpaqueFunction(function=_nodes),
             rviz,
@@ -55,7 +61,7 @@ def generate_launch_description() -> LaunchDescription:
 def _nodes(context: LaunchContext) -> list[Node]:
     """The rows of the table as actions; the arguments are known only now."""
     values = {f.name: _value(context, f.name, f.default) for f in fields(GraphArguments)}
-    return [_node(row, values) for row in NODES if not row.condition or values[row.condition]]
+    return [_node(row, values) for row in NODES if row.wanted(values)]
 
 
 def _node(row: GraphNode, values: dict[str, str | bool]) -> Node:

@@ -88,6 +88,15 @@ def test_without_detection_two_nodes_are_left() -> None:
     assert [node.executable for node in processes._nodes] == ['object_database', 'gs_refiner']
 
 
+def test_the_localizer_alone() -> None:
+    arguments = GraphArguments(objects=False, localize=True, map='/maps/hall', tf_child='odom')
+    processes = GraphProcesses(arguments)
+    assert [node.executable for node in processes._nodes] == ['gsplatloc']
+    line = command(processes._nodes[0], arguments)
+    assert 'map:="/maps/hall"' in line
+    assert 'output.tf_child:="odom"' in line
+
+
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_up_starts_nodes_that_answer_and_ends_them_cleanly(
     tmp_path: Path, how: signal.Signals
@@ -100,6 +109,7 @@ def test_up_starts_nodes_that_answer_and_ends_them_cleanly(
     namespace = f'up_{os.getpid()}'
     command = [sys.executable, '-m', 'gs_pose_ros.cli', 'up', '--namespace', namespace]
     command += ['--database', str(tmp_path / 'objects'), '--log-dir', str(tmp_path / 'logs')]
+    command += ['--localize']
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     node = rclpy.create_node('asker', context=context)
@@ -119,7 +129,7 @@ def test_up_starts_nodes_that_answer_and_ends_them_cleanly(
             assert answer.objects.database == str(tmp_path / 'objects')
             deadline = time.monotonic() + 40
             names: set[str] = set()
-            while len(names) < 4 and time.monotonic() < deadline:
+            while len(names) < len(NODES) and time.monotonic() < deadline:
                 found = node.get_node_names_and_namespaces()
                 names = {name for name, space in found if space == f'/{namespace}'}
                 time.sleep(0.1)

@@ -27,7 +27,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image, RegionOfInterest  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
+from gs_pose_ros.graph import NODES  # noqa: E402
 from gs_pose_ros.msg import (  # noqa: E402
+    CameraLocalization,
     ObjectDetection,
     ObjectDetectionArray,
     ObjectInfo,
@@ -39,7 +41,7 @@ from gs_pose_ros.srv import EstimatePose, ListObjects  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 INTERFACES = sorted(p.relative_to(ROOT) for k in ('msg', 'srv') for p in ROOT.glob(f'{k}/*.{k}'))
-WITH_STATUS = (ObjectDetectionArray, ObjectInfo, ObjectPose, ObjectPoseArray)
+WITH_STATUS = (CameraLocalization, ObjectDetectionArray, ObjectInfo, ObjectPose, ObjectPoseArray)
 
 
 @pytest.mark.parametrize('path', INTERFACES, ids=str)
@@ -158,7 +160,7 @@ def test_a_service_answers_from_another_process(node: Node) -> None:
     assert [pose.object_id for pose in response.poses.poses] == ['cup', 'box']
 
 
-@pytest.mark.parametrize('name', ['object_database', 'detector', 'pose_initializer', 'gs_refiner'])
+@pytest.mark.parametrize('name', [node.executable for node in NODES])
 def test_every_executable_is_installed(name: str) -> None:
     program = Path(get_package_prefix('gs_pose_ros')) / 'lib/gs_pose_ros' / name
     assert os.access(program, os.X_OK)

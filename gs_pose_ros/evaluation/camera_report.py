@@ -8,29 +8,21 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gs_pose_ros.evaluation.camera_protocols import Outcome
-from gs_pose_ros.evaluation.camera_run import CameraRun, FramePose
-from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.scene_map import SceneMap
+from gs_pose_ros.evaluation.camera_run import CameraRun
 from gs_pose_ros.localization.sequences import write_tum_trajectory
-from gs_pose_ros.rendering import render
+from gs_pose_ros.visualization import draw_map_comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_WIDTH = 320  # px, of each of the four parts of a picture
-_SHOWN_M = 0.05  # difference of depth that has the full colour
-_MIN_ALPHA = 0.5
 
 
 def write_camera_report(outcome: Outcome, title: str, folder: Path, pictures: int = 12) -> None:
     """Trajectories as `read_tum_trajectory` reads them, two plots, and the worst frames.
 
-    A picture shows colour, measured depth, the map's depth at the estimate, and the difference
-    (red: the map is further away; grey: one of them is not known).
+    A picture is that of `draw_map_comparison` at the estimate.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_trajectories(outcome.runs, folder / 'trajectories')
@@ -39,7 +31,9 @@ def write_camera_report(outcome: Outcome, title: str, folder: Path, pictures: in
     (folder / 'frames').mkdir(exist_ok=True)
     for place in worst_frames(outcome.main, pictures):
         pose = outcome.main.poses[place]
-        picture = draw_frame(pose, outcome.scene_of(place), _caption(outcome.main, place))
+        caption = _caption(outcome.main, place)
+        scene, frame = outcome.scene_of(place), pose.frame.read()
+        picture = draw_map_comparison(frame, scene.gaussians, pose.T_map_cam, caption)
         name = f'{pose.frame.number}_{"worst" if pose.found else "lost"}.png'
         cv2.imwrite(str(folder / 'frames' / name), picture[..., ::-1])
 
@@ -52,51 +46,10 @@ def worst_frames(run: CameraRun, most: int) -> list[int]:
     return [int(i) for i in (*lost, *worst)][:most]
 
 
-def draw_frame(pose: FramePose, scene: SceneMap, caption: str) -> NDArray[np.uint8]:
-    """Four parts side by side [h, w, 3] RGB: see `write_camera_report`."""
-    frame = pose.frame.read()
-    T_cam_map = torch.from_numpy(se3.inverse(pose.T_map_cam))
-    with torch.no_grad():
-        rendering = render(scene.gaussians, frame.camera, T_cam_map)
-    rendered = np.where(rendering.alpha.numpy() > _MIN_ALPHA, rendering.depth.numpy(), 0)
-    measured = np.zeros_like(rendered) if frame.depth is None else frame.depth
-    known = measured[measured > 0]
-    near, far = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
-    parts = [
-        np.asarray(255 * frame.color, np.uint8),
-        _depth_colors(measured, near, far),
-        _depth_colors(rendered, near, far),
-        _difference_colors(measured, rendered),
-    ]
-    height = round(_WIDTH * frame.camera.height / frame.camera.width)
-    small = [cv2.resize(part, (_WIDTH, height), interpolation=cv2.INTER_AREA) for part in parts]
-    strip = np.full((22, _WIDTH * len(parts), 3), 255, np.uint8)
-    cv2.putText(strip, caption, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([strip, np.concatenate(small, 1).astype(np.uint8)])
-
-
 def _caption(run: CameraRun, place: int) -> str:
     pose, metres, radians = run.poses[place], run.errors[0][place], run.errors[1][place]
     state = f'lost: {pose.reason}, ' if pose.reason else ''
     return f'{pose.frame.number}: {state}{1000 * metres:.1f} mm, {np.degrees(radians):.2f} deg off'
-
-
-def _depth_colors(depth: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint8]:
-    share = np.clip((depth - near) / max(far - near, 1e-6), 0, 1)
-    colors = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    return np.where(depth[..., None] > 0, colors, 0).astype(np.uint8)
-
-
-def _difference_colors(
-    measured: NDArray[np.float32], rendered: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """White where equal, red where the map is further away, blue where it is nearer."""
-    share = np.clip((rendered - measured) / _SHOWN_M, -1, 1)
-    rest = 1 - np.abs(share)
-    further, nearer = np.where(share > 0, 1, rest), np.where(share < 0, 1, rest)
-    colors = 255 * np.stack([further, rest, nearer], -1)
-    known = (measured > 0) & (rendered > 0)
-    return np.where(known[..., None], colors, 110).astype(np.uint8)
 
 
 def _write_trajectories(runs: Sequence[CameraRun], folder: Path) -> None:

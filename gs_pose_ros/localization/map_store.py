@@ -22,7 +22,7 @@ from gs_pose_ros.localization.relocalization import (
 )
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import SurfelSettings
-from gs_pose_ros.objects.folder_store import FolderStore, read_arrays, read_header
+from gs_pose_ros.objects.folder_store import FolderStore, checked_name, read_arrays, read_header
 from gs_pose_ros.ply import read_ply, write_ply
 
 # Bump when a file changes its meaning; older readers then refuse it by name.
@@ -87,6 +87,17 @@ def save_map(path: Path, stored: StoredMap) -> None:
         (folder / 'map.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
 
     FolderStore(path.parent, 'map').replace(path.name, write)
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise GsPoseError unless a map may be stored there: nothing but a map is replaced."""
+    checked_name(path.name, 'map')
+    if not path.exists():
+        return
+    if not (path / 'map.yaml').is_file():
+        raise GsPoseError(f'{path}: is there already, and is no map that could be replaced')
+    if not overwrite:
+        raise GsPoseError(f'{path}: is there already; set overwrite')
 
 
 def load_map(path: Path) -> StoredMap:

@@ -7,13 +7,14 @@ fill `data` take up to a second per image.
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseWithCovariance, TransformStamped
 from numpy.typing import ArrayLike, NDArray
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField, RegionOfInterest
 from std_msgs.msg import Header
 
 from gs_pose_ros.errors import GsPoseError
@@ -185,6 +186,43 @@ def failed_pose(
     msg.instance = int(instance)
     msg.pose.pose.orientation.w = 1.0
     msg.pose.covariance = covariance_to_message(None, np.eye(4))
+    return msg
+
+
+# ---- the camera in a map ------------------------------------------------------------------------
+
+
+def camera_to_pose(
+    T_map_cam: NDArray[np.float64], covariance: NDArray[np.float64] | None
+) -> PoseWithCovariance:
+    """The camera in the map, from `CameraEstimate`'s covariance.
+
+    exp(xi) T_cam_map puts the camera at T_map_cam exp(-xi): ROS means a shift along the map's axes
+    and a rotation about them, at the camera.
+    """
+    pose = pose_to_message(T_map_cam)
+    if covariance is None:
+        return PoseWithCovariance(pose=pose, covariance=covariance_to_message(None, T_map_cam))
+    turn = np.kron(np.eye(2), T_map_cam[:3, :3])
+    return PoseWithCovariance(pose=pose, covariance=(turn @ covariance @ turn.T).reshape(36))
+
+
+def cloud_to_message(points: ArrayLike, colors: ArrayLike, header: Header) -> PointCloud2:
+    """Points [N, 3] (m) with colours [N, 3] in [0, 1], as RViz shows them."""
+    xyz, rgb = np.asarray(points, np.float32), np.asarray(colors)
+    names = ('x', 'y', 'z', 'rgb')
+    rows = np.empty((len(xyz), 4), '<f4')
+    rows[:, :3] = xyz
+    red, green, blue = np.round(255 * rgb.clip(0, 1)).astype(np.uint32).T
+    rows[:, 3] = (red << 16 | green << 8 | blue).view(np.float32)
+    msg = PointCloud2(header=header, height=1, width=len(rows), point_step=16, is_dense=True)
+    msg.row_step = 16 * len(rows)
+    msg.fields = [
+        PointField(name=name, offset=4 * k, datatype=PointField.FLOAT32, count=1)
+        for k, name in enumerate(names)
+    ]
+    msg.data = array('B')
+    msg.data.frombytes(rows.tobytes())
     return msg
 
 

@@ -103,8 +103,7 @@ class RefinerNode(Stage[RefinerSettings]):
         faked = self._refine_method or self._track_method
         self._objects = ObjectWatch(self, None if faked else self._rehearse)
         self.while_configured.callback(self._objects.close)
-        service = PoseService(self, self._objects, self._detect_method, self._initialize_method)
-        self.while_configured.callback(service.close)
+        PoseService(self, self._objects, self._detect_method, self._initialize_method)
 
     def activate(self) -> None:
         """Start to take images and initial poses."""

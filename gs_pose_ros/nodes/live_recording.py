@@ -1,34 +1,41 @@
-"""Images and transforms of the live topics, held for a registration."""
+"""Images and transforms of the live topics, for a registration or a map."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.geometry import se3
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.stage import Stage, Stopwatch
 from gs_pose_ros.ros_compat.bags import BagFrame
-from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
+from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns, transform_from_message
 from gs_pose_ros.ros_compat.transform_tree import TransformTree
 
 # More pictures than this do not make a better object, but fill the memory.
 _MOST = 200
+_WAITING = 30
+_TF_LATE_S = 0.2  # transforms may come after the image that they belong to
 
 
 class LiveRecording:
-    """Takes what the camera and TF say for some seconds."""
+    """What the camera and TF say for some time."""
 
     def __init__(self, node: Stage[Any], settings: InputSettings) -> None:
         self._node, self._settings = node, settings
-        self._sets: list[ImageSet] = []
         self._tree = TransformTree()
+
+    @property
+    def tree(self) -> TransformTree:
+        """What TF has said."""
+        return self._tree
 
     def take(
         self, seconds: float, cancelled: threading.Event
@@ -39,6 +46,55 @@ class LiveRecording:
             GsPoseError: no image came; the message says what is missing.
 
         """
+        sets: list[ImageSet] = []
+
+        def keep(images: ImageSet) -> None:
+            sets.append(images)
+            if len(sets) > _MOST:  # every second one, so that they stay spread over the time
+                del sets[::2]
+
+        with self._listening(keep, sets.clear) as input_:
+            watch = Stopwatch()
+            while watch() < seconds and not cancelled.wait(min(0.1, seconds)):
+                pass
+            if not sets and not cancelled.is_set():
+                raise GsPoseError(_silence(seconds, input_))
+        return [self._frame(images) for images in sets], self._tree
+
+    def stream(self, seconds: float, enough: threading.Event) -> Iterator[BagFrame]:
+        """The images as they come, for that long (0: no limit) and until `enough`.
+
+        Each is held back until its transforms are there; what is not taken in time is left out,
+        and so are images that cannot be used.
+
+        Raises:
+            GsPoseError: no image came; the message says what is missing.
+
+        """
+        waiting: deque[tuple[Stopwatch, ImageSet]] = deque(maxlen=_WAITING)
+
+        def keep(images: ImageSet) -> None:
+            waiting.append((Stopwatch(), images))
+
+        with self._listening(keep, waiting.clear) as input_:
+            watch = Stopwatch()
+            while not enough.is_set() and not 0 < seconds <= watch():
+                if not waiting or waiting[0][0]() < _TF_LATE_S:
+                    enough.wait(0.01)
+                    continue
+                try:
+                    frame = self._frame(waiting.popleft()[1])
+                except GsPoseError as error:
+                    self._node.get_logger().warning(str(error), throttle_duration_sec=5.0)
+                    continue
+                yield frame
+            if not input_.joined:
+                raise GsPoseError(_silence(watch(), input_))
+
+    @contextmanager
+    def _listening(
+        self, on_images: Callable[[ImageSet], None], on_jump: Callable[[], None]
+    ) -> Iterator[FrameInput]:
         node, group = self._node, MutuallyExclusiveCallbackGroup()
         qos = QoSProfile(depth=100)
         static = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -49,34 +105,27 @@ class LiveRecording:
                 ('/tf_static', lambda msg: self._on_tf(msg, True), static),
             )
         ]
-        input_ = FrameInput(node, self._settings, self._on_images, self._sets.clear)
-        watch = Stopwatch()
-        while watch() < seconds and not cancelled.wait(min(0.1, seconds)):
-            pass
-        _, reason = input_.problem()
-        input_.close()
-        for subscription in subscriptions:
-            node.destroy_subscription(subscription)
-        if not self._sets and not cancelled.is_set():
-            raise GsPoseError(f'no images came in {seconds:g} s: {reason or "not one set joined"}')
-        frames = [
-            BagFrame(images.frame(self._settings.rectified), images.header.frame_id)
-            for images in self._sets
-        ]
-        return frames, self._tree
+        input_ = FrameInput(node, self._settings, on_images, on_jump)
+        try:
+            yield input_
+        finally:
+            input_.close()
+            for subscription in subscriptions:
+                node.destroy_subscription(subscription)
 
-    def _on_images(self, images: ImageSet) -> None:
-        self._sets.append(images)
-        if len(self._sets) > _MOST:  # every second one, so that they stay spread over the time
-            del self._sets[::2]
+    def _frame(self, images: ImageSet) -> BagFrame:
+        return BagFrame(images.frame(self._settings.rectified), images.header.frame_id)
 
     def _on_tf(self, msg: TFMessage, static: bool) -> None:
         for item in msg.transforms:
-            t, q = item.transform.translation, item.transform.rotation
-            R = se3.quat_to_mat(np.array([q.w, q.x, q.y, q.z]))
-            T = se3.from_rotation_translation(R, [t.x, t.y, t.z])
             stamp_ns = stamp_to_ns(item.header.stamp)
             try:
+                T = transform_from_message(item.transform)
                 self._tree.set(item.header.frame_id, item.child_frame_id, T, stamp_ns, static)
-            except ValueError as error:
+            except (GsPoseError, ValueError) as error:
                 self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+
+
+def _silence(seconds: float, input_: FrameInput) -> str:
+    reason = input_.problem()[1] or 'not one set joined'
+    return f'no images came in {seconds:.3g} s: {reason}'

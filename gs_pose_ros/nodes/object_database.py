@@ -15,12 +15,13 @@ from typing import Any
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
+from gs_pose_ros.nodes.allowed_paths import allowed_path
 from gs_pose_ros.nodes.conversions import object_to_message
 from gs_pose_ros.nodes.frame_input import InputSettings
 from gs_pose_ros.nodes.live_recording import LiveRecording
 from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.registration_jobs import RegisterMethod, RegistrationJobs
-from gs_pose_ros.nodes.stage import QOS_LATCHED, QOS_OUT, Stage, StageSettings, run
+from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage, StageSettings, run
 from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.srv import (
@@ -57,26 +58,18 @@ class DatabaseNode(Stage[DatabaseSettings]):
     def configure(self) -> None:
         """Open the database and offer the services."""
         self._open(Path(self.settings.database).expanduser())
-        self._list_out = self.create_publisher(ObjectList, '~/objects', QOS_LATCHED)
-        self.while_configured.callback(self.destroy_publisher, self._list_out)
-        progress_out = self.create_publisher(RegistrationProgress, '~/progress', QOS_OUT)
-        self.while_configured.callback(self.destroy_publisher, progress_out)
+        self._list_out = self.advertise(ObjectList, '~/objects', QOS_LATCHED)
+        progress_out = self.advertise(RegistrationProgress, '~/progress')
         self._jobs = RegistrationJobs(
             self._method, progress_out.publish, self._on_registered, self.failed
         )
         self.while_configured.callback(self._jobs.stop)
-        group = self.service_group
-        services: list[tuple[Any, str, Any]] = [
-            (RegisterObject, 'register', self._register),
-            (CancelRegistration, 'cancel', self._cancel),
-            (LoadDatabase, 'load', self._load),
-            (SaveDatabase, 'save', self._save),
-            (ListObjects, 'list', self._list),
-            (RemoveObject, 'remove', self._remove),
-        ]
-        for kind, name, callback in services:
-            service = self.create_service(kind, f'~/{name}', callback, callback_group=group)
-            self.while_configured.callback(self.destroy_service, service)
+        self.serve(RegisterObject, '~/register', self._register)
+        self.serve(CancelRegistration, '~/cancel', self._cancel)
+        self.serve(LoadDatabase, '~/load', self._load)
+        self.serve(SaveDatabase, '~/save', self._save)
+        self.serve(ListObjects, '~/list', self._list)
+        self.serve(RemoveObject, '~/remove', self._remove)
 
     def activate(self) -> None:
         """Tell what there is."""
@@ -138,15 +131,7 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self._list_out.publish(self._message())
 
     def _allowed(self, text: str) -> Path:
-        """The path, without links and dots, if it is under an allowed root."""
-        if not text:
-            raise GsPoseError('the path is empty')
-        path = Path(text).expanduser().resolve()
-        roots = [Path(r).expanduser().resolve() for r in self.settings.allowed_roots if r]
-        if not any(path.is_relative_to(root) for root in [*roots, self._database.root]):
-            names = ', '.join(map(str, roots))
-            raise GsPoseError(f'{path} is not under the allowed roots ({names}): `allowed_roots`')
-        return path
+        return allowed_path(text, [*self.settings.allowed_roots, self._database.root])
 
     # ---- services ----
 

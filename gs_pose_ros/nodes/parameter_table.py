@@ -6,6 +6,7 @@ import sys
 
 from gs_pose_ros.nodes.detector import DetectorSettings
 from gs_pose_ros.nodes.gs_refiner import RefinerSettings
+from gs_pose_ros.nodes.gsplatloc import LocalizerSettings
 from gs_pose_ros.nodes.object_database import DatabaseSettings
 from gs_pose_ros.nodes.parameters import markdown_table, parameter_fields
 from gs_pose_ros.nodes.pose_initializer import InitializerSettings
@@ -15,6 +16,7 @@ SETTINGS = {
     'detector': DetectorSettings,
     'pose_initializer': InitializerSettings,
     'gs_refiner': RefinerSettings,
+    'gsplatloc': LocalizerSettings,
 }
 
 

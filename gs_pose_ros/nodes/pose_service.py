@@ -43,13 +43,7 @@ class PoseService:
     ) -> None:
         self._node, self._objects = node, objects
         self._detect, self._initialize = detect, initialize
-        self._service = node.create_service(
-            EstimatePose, '~/estimate_pose', self._answer, callback_group=node.service_group
-        )
-
-    def close(self) -> None:
-        """Take the service down."""
-        self._node.destroy_service(self._service)
+        node.serve(EstimatePose, '~/estimate_pose', self._answer)
 
     def _answer(
         self, request: EstimatePose.Request, response: EstimatePose.Response

@@ -233,6 +233,17 @@ class Stage(LifecycleNode, Generic[S]):
         made = self.create_subscription(kind, topic, callback, QOS_OUT, callback_group=group)
         self.while_active.callback(self.destroy_subscription, made)
 
+    def advertise(self, kind: type, topic: str, qos: QoSProfile = QOS_OUT) -> Any:
+        """A publisher until the node is cleaned up."""
+        made = self.create_publisher(kind, topic, qos)
+        self.while_configured.callback(self.destroy_publisher, made)
+        return made
+
+    def serve(self, kind: type, name: str, answer: Callable[[Any, Any], Any]) -> None:
+        """Answer a service until the node is cleaned up, one call at a time."""
+        made = self.create_service(kind, name, answer, callback_group=self.service_group)
+        self.while_configured.callback(self.destroy_service, made)
+
     def worker(
         self, work: Callable[[T], None], failed: Callable[[T, Exception], None]
     ) -> FrameWorker[T]:

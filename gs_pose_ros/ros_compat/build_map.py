@@ -12,10 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tyro.conf import Positional
 
-from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
-from gs_pose_ros.localization.map_store import StoredMap, save_map
-from gs_pose_ros.objects.folder_store import checked_name
+from gs_pose_ros.localization.map_store import StoredMap, check_free, save_map
 from gs_pose_ros.ros_compat.map_source import MapSource
 
 
@@ -50,9 +48,7 @@ class BuildMap:
 
         """
         out = self.out.expanduser().resolve()
-        checked_name(out.name, 'map')  # before the work
-        if out.exists() and not (out / 'map.yaml').is_file():
-            raise GsPoseError(f'{out}: is there already, and is no map that could be replaced')
+        check_free(out, overwrite=True)  # before the work
         console = Console(stderr=True)
         begin = time.perf_counter()
         stored = self._built(console)

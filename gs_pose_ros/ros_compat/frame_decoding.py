@@ -116,6 +116,21 @@ def pose_from_message(pose: Message) -> NDArray[np.float64]:
     return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
 
 
+def transform_from_message(transform: Message) -> NDArray[np.float64]:
+    """The rigid motion [4, 4] of a transform message.
+
+    Raises:
+        GsPoseError: not finite, or the quaternion is not of unit length.
+
+    """
+    t, q = transform.translation, transform.rotation
+    numbers = np.array([t.x, t.y, t.z, q.w, q.x, q.y, q.z])
+    # Broadcasters round more than estimators do.
+    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > 0.1:
+        raise GsPoseError(f'not a transform: xyz, wxyz = {numbers.tolist()}')
+    return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
+
+
 @dataclass(frozen=True, eq=False)
 class Rectification:
     """The undistorted camera of a camera_info and where its pixels come from in the raw image."""

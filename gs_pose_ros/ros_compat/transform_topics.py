@@ -6,7 +6,6 @@ definition if no installed package has it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +17,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.ros_compat.frame_decoding import transform_from_message
 from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
 
 TransformException = UnknownTransform
@@ -58,9 +59,7 @@ class Buffer:
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
         cache_ns = 10_000_000_000 if cache_time is None else cache_time.nanoseconds
-        self._cache_ns = cache_ns
         self._tree = TransformTree(cache_ns)
-        self._lock = threading.Lock()
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """Take in a transform that holds at its stamp."""
@@ -71,9 +70,8 @@ class Buffer:
         self._set(transform, static=True)
 
     def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._tree = TransformTree(self._cache_ns)
+        """Forget what moves, as the original does: static transforms are not sent again."""
+        self._tree.clear()
 
     def lookup_transform(
         self,
@@ -90,8 +88,7 @@ class Buffer:
             TransformException: a frame is unknown, not connected, or not known at that time.
 
         """
-        with self._lock:
-            T = self._tree.lookup(target_frame, source_frame, time.nanoseconds)
+        T = self._tree.lookup(target_frame, source_frame, time.nanoseconds)
         out = TransformStamped(child_frame_id=source_frame, transform=_to_message(T))
         out.header.frame_id = target_frame
         out.header.stamp = time.to_msg()
@@ -113,10 +110,9 @@ class Buffer:
 
     def _set(self, transform: TransformStamped, static: bool) -> None:
         stamp_ns = Time.from_msg(transform.header.stamp).nanoseconds
-        T = _from_message(transform.transform)
-        with self._lock:
-            frame_id, child_id = transform.header.frame_id, transform.child_frame_id
-            self._tree.set(frame_id, child_id, T, stamp_ns, static)
+        T = transform_from_message(transform.transform)
+        frame_id, child_id = transform.header.frame_id, transform.child_frame_id
+        self._tree.set(frame_id, child_id, T, stamp_ns, static)
 
 
 class TransformListener:
@@ -148,7 +144,10 @@ class TransformListener:
         for transform in data.transforms:
             try:
                 put(transform, 'default_authority')
-            except ValueError as error:  # somebody else's broken transform is not our end
+            except (
+                GsPoseError,
+                ValueError,
+            ) as error:  # somebody else's broken transform is not our end
                 self.node.get_logger().warning(str(error), throttle_duration_sec=10.0)
 
 
@@ -164,11 +163,3 @@ def _to_message(T: NDArray[np.float64]) -> Transform:
     q = out.rotation
     q.w, q.x, q.y, q.z = map(float, se3.mat_to_quat(T[:3, :3]))
     return out
-
-
-def _from_message(transform: Transform) -> NDArray[np.float64]:
-    t, q = transform.translation, transform.rotation
-    quat = np.array([q.w, q.x, q.y, q.z])
-    if not np.isfinite(quat).all() or abs(np.linalg.norm(quat) - 1) > 0.1:
-        raise ValueError(f'a transform has the quaternion {q.x, q.y, q.z, q.w}')
-    return se3.from_rotation_translation(se3.quat_to_mat(quat), [t.x, t.y, t.z])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class TransformTree:
     def __init__(self, cache_ns: int | None = None, max_gap_ns: int | None = None) -> None:
         self._cache_ns, self._max_gap_ns = cache_ns, max_gap_ns
         self._edges: dict[str, _Edge] = {}
+        self._lock = threading.RLock()  # one thread listens, another asks
 
     def set(
         self,
@@ -49,23 +51,30 @@ class TransformTree:
             raise ValueError(f'a transform needs two frames, got {parent!r} and {child!r}')
         if not se3.is_rigid(T_parent_child):
             raise ValueError(f'the transform from {child!r} to {parent!r} is not a rigid motion')
-        edge = self._edges.get(child)
-        if edge is None or static or (edge.parent, edge.static) != (parent, static):
-            edge = self._edges[child] = _Edge(parent, static)
-        i = bisect_left(edge.stamps_ns, stamp_ns)
-        if i < len(edge.stamps_ns) and edge.stamps_ns[i] == stamp_ns:
-            edge.T_parent_child[i] = T_parent_child
-            return
-        edge.stamps_ns.insert(i, stamp_ns)
-        edge.T_parent_child.insert(i, T_parent_child)
-        if self._cache_ns is not None:
-            old = bisect_left(edge.stamps_ns, edge.stamps_ns[-1] - self._cache_ns)
-            del edge.stamps_ns[:old], edge.T_parent_child[:old]
+        with self._lock:
+            edge = self._edges.get(child)
+            if edge is None or static or (edge.parent, edge.static) != (parent, static):
+                edge = self._edges[child] = _Edge(parent, static)
+            i = bisect_left(edge.stamps_ns, stamp_ns)
+            if i < len(edge.stamps_ns) and edge.stamps_ns[i] == stamp_ns:
+                edge.T_parent_child[i] = T_parent_child
+                return
+            edge.stamps_ns.insert(i, stamp_ns)
+            edge.T_parent_child.insert(i, T_parent_child)
+            if self._cache_ns is not None:
+                old = bisect_left(edge.stamps_ns, edge.stamps_ns[-1] - self._cache_ns)
+                del edge.stamps_ns[:old], edge.T_parent_child[:old]
+
+    def clear(self) -> None:
+        """Forget what moves; static transforms are not sent again."""
+        with self._lock:
+            self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
 
     @property
     def frames(self) -> list[str]:
         """The names of all frames, sorted."""
-        return sorted(self._edges.keys() | {edge.parent for edge in self._edges.values()})
+        with self._lock:
+            return sorted(self._edges.keys() | {e.parent for e in self._edges.values()})
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """T_target_source [4, 4] at that time, interpolated; stamp 0 means the newest.
@@ -75,18 +84,19 @@ class TransformTree:
 
         """
         target, source = target.lstrip('/'), source.lstrip('/')
-        up_target, up_source = self._ancestors(target), self._ancestors(source)
-        common = next((frame for frame in up_source if frame in up_target), None)
-        if common is None:
-            missing = [frame for frame in (target, source) if frame not in self.frames]
-            raise UnknownTransform(
-                f'frame {missing[0]!r} does not exist'
-                if missing
-                else f'{target!r} and {source!r} are not connected'
-            )
-        T_common_target = self._climb(up_target[: up_target.index(common)], stamp_ns)
-        T_common_source = self._climb(up_source[: up_source.index(common)], stamp_ns)
-        return se3.inverse(T_common_target) @ T_common_source
+        with self._lock:
+            up_target, up_source = self._ancestors(target), self._ancestors(source)
+            common = next((frame for frame in up_source if frame in up_target), None)
+            if common is None:
+                missing = [frame for frame in (target, source) if frame not in self.frames]
+                raise UnknownTransform(
+                    f'frame {missing[0]!r} does not exist'
+                    if missing
+                    else f'{target!r} and {source!r} are not connected'
+                )
+            T_common_target = self._climb(up_target[: up_target.index(common)], stamp_ns)
+            T_common_source = self._climb(up_source[: up_source.index(common)], stamp_ns)
+            return se3.inverse(T_common_target) @ T_common_source
 
     def _ancestors(self, frame: str) -> list[str]:
         chain = [frame]

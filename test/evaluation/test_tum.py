@@ -8,7 +8,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -27,6 +26,7 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization import camera_tracker
 from gs_pose_ros.localization.gsplatloc import CameraEstimate
 from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
+from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.localization.sequences import (
     read_sequence,
     read_tum_trajectory,
@@ -167,25 +167,14 @@ class _Tracker:
         return estimate.lost('the third') if self.count == 3 else estimate
 
 
-class _Relocalizer:
+def _first_keyframe(relocalizer: KeyframeRelocalizer, frame, scene) -> list[np.ndarray]:
     """Says that the camera is at the first map frame."""
-
-    @classmethod
-    def of(cls, frames) -> _Relocalizer:
-        out = cls()
-        out.T_map_cam = frames[0][1]
-        return out
-
-    def candidates(self, frame, scene) -> list[np.ndarray]:
-        return [self.T_map_cam]
+    return [relocalizer.keyframes[0].T_map_cam]
 
 
 @pytest.fixture
 def fake_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType('relocalization')
-    module.KeyframeRelocalizer = _Relocalizer
-    name = 'gs_pose_ros.localization.relocalization'
-    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(KeyframeRelocalizer, 'candidates', _first_keyframe)
     monkeypatch.setattr(camera_tracker, 'CameraTracker', _Tracker)
 
 
