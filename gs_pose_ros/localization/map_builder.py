@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import Few, NonNegative, check_bounds
+from gs_pose_ros.bounds import CountOrNone, Few, NonNegative, check_bounds
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.map_store import StoredMap
+from gs_pose_ros.localization.polishing import MapPictures, polished
 from gs_pose_ros.localization.relocalization import (
     Keyframe,
     KeyframeRelocalizer,
@@ -37,13 +38,17 @@ class MapSettings:
     fuse_spacing_m: NonNegative = 0.02
     fuse_spacing_deg: NonNegative = 2.0
     min_frames: Few = 2  # that have seen a point, in maps of more than ten frames
+    # Pictures to which the colours are fitted in the end; 0 leaves those of the fusion.
+    polish_steps: CountOrNone = 0
     fusion: FusionSettings = field(default_factory=FusionSettings)
     surfel: SurfelSettings = field(default_factory=SurfelSettings)
     relocalization: RelocalizationSettings = field(default_factory=RelocalizationSettings)
 
 
 class MapBuilder:
-    """Takes frames one at a time, keeps none of them, and makes the map of all so far.
+    """Takes frames one at a time and makes the map of all so far.
+
+    None is kept, but for small pictures of at most a hundred where colours are to be polished.
 
     Raises:
         GsPoseError: a setting is out of its range.
@@ -59,6 +64,7 @@ class MapBuilder:
         self.frame_id = frame_id  # the name of the map's frame in ROS
         self._cloud = VoxelCloud(self.settings.fusion)
         self._keyframes: list[Keyframe] = []
+        self._pictures = MapPictures()
         self._last: NDArray[np.float64] | None = None
         self._frames = self._skipped = 0
         self._seconds = 0.0
@@ -121,7 +127,15 @@ class MapBuilder:
                 'has others beside it: do the poses fit the pictures?'
             )
         relocalizer = KeyframeRelocalizer.from_keyframes(self._keyframes, settings.relocalization)
-        counted = {
+        counted: dict[str, float] = {}
+        if settings.polish_steps:
+            gaussians, before_db, after_db = polished(
+                scene.gaussians, self._pictures.kept, settings.polish_steps
+            )
+            scene = replace(scene, gaussians=gaussians)
+            if np.isfinite(before_db):
+                counted = {'psnr_before_db': before_db, 'psnr_after_db': after_db}
+        counted |= {
             'frames': self._frames,
             'skipped': self._skipped,
             'seconds': self._seconds + time.perf_counter() - begin,
@@ -142,6 +156,8 @@ class MapBuilder:
         if not self._cloud.add(frame, T_map_cam):
             return False
         self._last = T_map_cam
+        if self.settings.polish_steps:
+            self._pictures.add(frame, T_map_cam)
         settings, known = self.settings.relocalization, self._keyframes
         if len(known) < settings.max_keyframes and is_new(known, T_map_cam, settings):
             known.append(keyframe(frame, T_map_cam, settings))
