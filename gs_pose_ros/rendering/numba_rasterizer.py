@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -205,7 +205,7 @@ def draw(prepared, sh, starts, views, work, image):
     return _draw_parallel(0, chunks, prepared, sh, starts, views, work, image)[1]
 
 
-def work_for(splats: Splats, camera: Camera, pairs: int = 0) -> Work:
+def work_for(splats: Sized, camera: Camera, pairs: int = 0) -> Work:
     """This thread's arrays for one picture, valid until the next call, for so many list entries.
 
     With all threads for a large picture, with one for a small one.
