@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gs_pose_ros.evaluation.camera_protocols import Outcome
@@ -16,7 +15,7 @@ from gs_pose_ros.evaluation.camera_run import CameraRun, FramePose
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.sequences import write_tum_trajectory
-from gs_pose_ros.rendering import render
+from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,10 +54,10 @@ def worst_frames(run: CameraRun, most: int) -> list[int]:
 def draw_frame(pose: FramePose, scene: SceneMap, caption: str) -> NDArray[np.uint8]:
     """Four parts side by side [h, w, 3] RGB: see `write_camera_report`."""
     frame = pose.frame.read()
-    T_cam_map = torch.from_numpy(se3.inverse(pose.T_map_cam))
-    with torch.no_grad():
-        rendering = render(scene.gaussians, frame.camera, T_cam_map)
-    rendered = np.where(rendering.alpha.numpy() > _MIN_ALPHA, rendering.depth.numpy(), 0)
+    T_cam_map = se3.inverse(pose.T_map_cam)
+    image = rasterize(scene.gaussians, frame.camera, T_cam_map, sloped=True)  # as was compared
+    depth, alpha = image[:, 3], image[:, 4]
+    rendered = np.where(alpha > _MIN_ALPHA, depth / np.maximum(alpha, _MIN_ALPHA), 0)
     measured = np.zeros_like(rendered) if frame.depth is None else frame.depth
     known = measured[measured > 0]
     near, far = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)

@@ -295,22 +295,27 @@ def _arrays(gaussians: Gaussians) -> list[NDArray[np.float32]]:
     return [np.ascontiguousarray(t.detach().cpu().numpy(), np.float32) for t in tensors]
 
 
-def rasterize(gaussians: Gaussians, camera: Camera, T_cam_obj: Pose) -> NDArray[np.float32]:
+def rasterize(
+    gaussians: Gaussians, camera: Camera, T_cam_obj: Pose, sloped: bool = False
+) -> NDArray[np.float32]:
     """Image [H, 5, W]: premultiplied red, green, blue, depth sum (m), and alpha.
 
     What does not depend on the view is kept for the next picture of the same Gaussians, whose
     tensors must not change.
     """
-    return rasterize_scene([(gaussians, T_cam_obj)], camera)
+    return rasterize_scene([(gaussians, T_cam_obj)], camera, sloped)
 
 
 def rasterize_scene(
-    objects: Sequence[tuple[Gaussians, Pose]], camera: Camera
+    objects: Sequence[tuple[Gaussians, Pose]], camera: Camera, sloped: bool = False
 ) -> NDArray[np.float32]:
-    """Several objects in one picture, hiding each other: image [H, 5, W] as of `rasterize`."""
+    """Several objects in one picture, hiding each other: image [H, 5, W] as of `rasterize`.
+
+    `sloped` is what `view_of` takes.
+    """
     splats = _joined([Splats.of(g) for g, _ in objects])
     starts = np.cumsum([0, *(len(g) for g, _ in objects)])
-    views = np.stack([view_of(camera, T) for _, T in objects])
+    views = np.stack([view_of(camera, T, sloped) for _, T in objects])
     image = np.empty((camera.height, 5, camera.width), np.float32)
     needed = 0
     while True:
