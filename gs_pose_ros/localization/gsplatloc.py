@@ -21,10 +21,13 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import DEPTH, SceneProblem, shrink
-from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, minimize
-from gs_pose_ros.rendering.numba_rasterizer import Splats, view_of, work_for
+from gs_pose_ros.pose.levenberg_marquardt import Solution, move_about, reach, solve
+from gs_pose_ros.rendering.numba_rasterizer import view_of, work_for
 
-_BLOCKS = 8
+_NEUTRAL = np.array([1.0, 0.0])  # gain and offset of the gray
+_FURTHEST = -3.0  # steps before that Gauss-Newton is trusted to go on
+# Coarse levels only lead there: voxels somewhat wider than a pixel do for them.
+_COARSE_PX = 1.4
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,19 @@ class Level(NamedTuple):
 class GSplatLoc:
     """Refines the pose of the camera; stateless."""
 
-    # The last one again: the scale of the residuals is known better then.
     levels: tuple[Level, ...] = (
         Level(80, 10, 100.0, 5e-4),
         Level(160, 10, 2.0, 1e-4),
-        Level(320, 5, 1.0, 2e-5),
-        Level(320, 3, 1.0, 2e-5),
+        Level(320, 6, 1.0, 1e-4),
     )
+    # Coarse levels of detail are centimetres off. Where the first step of a level would be shorter
+    # than this, it would only lead a good start astray.
+    lead_px: NonNegative = 0.7
     start_m: Positive = 0.1  # scale of the residuals at the start
-    # The scale follows what is left after a level, but never shrinks faster: where most of the
+    # The scale follows what is left, but never shrinks faster: where most of the
     # picture is one wall, what moves along that wall would be left behind.
     narrowing: Share = 0.3
-    least_scale: Positive = 0.02
+    least_scale: Positive = 0.15  # less is the map, not the sensor
     contour_weight: NonNegative = 0.1  # of the slopes of the depth
     gray_weight: NonNegative = 0.1
     gray_sigma: Positive = 0.1
@@ -157,36 +161,73 @@ class GSplatLoc:
         start = replace(start, stamp_ns=frame.stamp_ns)
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
-        T, scale, total, last = se3.inverse(start.T_map_cam), 0.0, 0, None
-        pictures: dict[int, tuple[Camera, NDArray[np.float32]]] = {}
-        for level in self.levels:
-            if level.width not in pictures:
-                pictures[level.width] = observe(frame, level.width)
-            camera, seen = pictures[level.width]
-            if not (seen[..., DEPTH] > 0).any():
-                continue
-            # Coarse levels only lead there: voxels somewhat wider than a pixel do for them.
-            width = 1.0 if level.width == self.levels[-1].width else 1.4
-            problem = self._problem(camera, seen, scene, T, min(scale, level.most), width)
-            T, used, end, problem = self._minimize(problem, camera, T, level)
+        pictures = [(level, *observe(frame, level.width)) for level in self.levels]
+        pictures = [picture for picture in pictures if (picture[2][..., DEPTH] > 0).any()]
+        T, scale, total, end, problem = se3.inverse(start.T_map_cam), 0.0, 0, None, None
+        for k, (level, camera, seen) in enumerate(pictures):
+            finest = k == len(pictures) - 1
+            problem = self._problem(
+                camera, seen, scene, T, min(scale, level.most), 1.0 if finest else _COARSE_PX
+            )
+            descend = self._settled if finest else self._led
+            T, used, end, problem = descend(problem, camera, T, level)
             total += used
             if end is None:
-                last = None
                 break
-            last = end, problem
-            spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
-            scale = max(problem.scale * max(spread, self.narrowing), self.least_scale)
+            scale = self._next_scale(problem)
         out = replace(start, T_map_cam=se3.inverse(T), iterations=total)
-        if last is None:
+        if end is None or problem is None:
             return out.lost('the map has nothing before the camera')
-        # Of one level: a finer one may have been left out.
-        end, problem = last
         measured = problem.seen[..., DEPTH]
         mapped = problem.image[:, 3].astype(np.float64) / np.maximum(problem.image[:, 4], 1e-6)
         noise = self._noise(mapped)
         difference = problem.residuals * problem.scale * noise
         out = self.check.judged(out, measured, difference, noise)
         return replace(out, covariance=end.covariance()) if out.found else out
+
+    def _led(
+        self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
+    ) -> Solution:
+        """A coarse level, by Levenberg-Marquardt; T itself where a finer one may go on."""
+        first = solve(problem, camera, T, _NEUTRAL, 0, level.at_rest)
+        if first.end is None:
+            return first
+        step = first.end.step(problem.size_m)
+        if reach(step, problem.size_m) * camera.fx < self.lead_px:
+            return first
+        return solve(first.problem, camera, T, _NEUTRAL, level.iterations, level.at_rest)
+
+    def _settled(
+        self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
+    ) -> Solution:
+        """The finest level, by Gauss-Newton: the scale of the residuals follows every step.
+
+        Its steps fall short, each by about the same share: Tukey's cost is less curved than the
+        weighted squares. Two of them tell where they lead (Anderson 1965, with one step before).
+        """
+        used, taken, last = 0, np.zeros(6), np.zeros(6)
+        while True:
+            _, _, end, problem = solve(problem, camera, T, _NEUTRAL, 0, level.at_rest)
+            if end is None or used == level.iterations:
+                return Solution(T, used, end, problem)
+            step = end.step(problem.size_m)
+            change = step - last
+            share = change @ end.H @ step / max(change @ end.H @ change, 1e-12)
+            share = float(np.clip(share, _FURTHEST, 0.0)) if used else 0.0
+            taken, last = step - share * (taken + change), step
+            T = move_about(T, end.center, taken)
+            used += 1
+            scale = min(self._next_scale(problem), level.most)
+            # So short a step changes nothing that is worth another rendering, unless what is
+            # left has become much smaller than was expected.
+            if reach(taken, problem.size_m) < level.at_rest and scale > 0.5 * problem.scale:
+                return Solution(T, used, end, problem)
+            problem = problem._replace(scale=scale)
+
+    def _next_scale(self, problem: SceneProblem) -> float:
+        """The scale of the residuals that are left."""
+        spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
+        return max(problem.scale * max(spread, self.narrowing), self.least_scale)
 
     def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.depth_noise_m + self.depth_noise_per_m2 * z**2
@@ -224,30 +265,6 @@ class GSplatLoc:
             image=np.empty((camera.height, 5, camera.width), np.float32),
             residuals=np.full(camera.shape, np.nan, np.float32),
         )
-
-    def _minimize(
-        self,
-        problem: SceneProblem,
-        camera: Camera,
-        T: NDArray[np.float64],
-        level: Level,
-    ) -> tuple[NDArray[np.float64], int, NormalEquations | None, SceneProblem]:
-        """Pose, steps, the last linearisation (None: nothing of the map is in view)."""
-        T, gain, used = T.copy(), np.array([1.0, 0.0]), 0
-        H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
-        while True:
-            steps, cost, support, needed = minimize(
-                problem, T, gain, level.iterations, level.at_rest, H, gradients
-            )
-            used += steps
-            if needed <= problem.work.pairs.shape[1]:
-                break
-            splats = Splats(problem.prepared, problem.sh)
-            problem = problem._replace(work=work_for(splats, camera, needed))
-        if support == 0:
-            return T, used, None, problem
-        center = se3.transform(T, problem.center[None])[0]
-        return T, used, NormalEquations(center, H, gradients, cost), problem
 
 
 def observe(frame: RGBDFrame, width: int) -> tuple[Camera, NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -18,8 +18,10 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.rendering.numba_rasterizer import draw
+from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.rendering.numba_rasterizer import draw, work_for
 
+_BLOCKS = 8  # across a picture: residuals further apart than this are independent
 _kernel_options: Any = {'nogil': True, 'error_model': 'numpy'}
 _kernel = {'cache': True, **_kernel_options}
 
@@ -91,6 +93,13 @@ def _step(H, gradients, damping, size_m):
 
 
 @numba.njit(**_kernel)
+def reach(xi, size_m):
+    """How far a step xi [6] moves what is drawn, in its sizes."""
+    turned = np.sqrt((xi[3:] ** 2).sum()) * size_m / 2
+    return max(np.sqrt((xi[:3] ** 2).sum()), turned) / size_m
+
+
+@numba.njit(**_kernel)
 def move_about(T, center, xi):
     """Turn T by the rotation of xi about `center` [3] (camera frame), shift by its translation."""
     w = xi[3:]
@@ -133,8 +142,7 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
             cost, support = other, other_support
             T[:], gain[:], H[:], gradients[:] = candidate, other_gain, other_H, other_gradients
             damping = max(damping * 0.2, 1e-6)
-            turn = np.sqrt((xi[3:] ** 2).sum()) * p.size_m / 2
-            if max(np.sqrt((xi[:3] ** 2).sum()), turn) < convergence * p.size_m:
+            if reach(xi, p.size_m) < convergence:
                 break
         else:
             damping *= 10
@@ -152,6 +160,10 @@ class NormalEquations:
     gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
     cost: float  # mean robust cost over the rendered pixels
 
+    def step(self, size_m: float) -> NDArray[np.float64]:
+        """Where Gauss-Newton goes from there, [6] about the centre; see `move_about`."""
+        return _step(self.H, self.gradients, 0.0, size_m)
+
     def covariance(self) -> NDArray[np.float64]:
         """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
 
@@ -165,3 +177,35 @@ class NormalEquations:
         to_camera[:3, 3:] = se3.hat(self.center)
         root = to_camera @ inverse @ g.T
         return root @ root.T
+
+
+class Solution(NamedTuple):
+    """What `solve` comes to."""
+
+    T: NDArray[np.float64]  # [4, 4]
+    iterations: int
+    end: NormalEquations | None  # the last linearisation; None: nothing constrains the pose
+    problem: Any  # as given, perhaps with more room, its arrays as the last drawing left them
+
+
+def solve(
+    p: Any,
+    camera: Camera,
+    T: NDArray[np.float64],
+    gain: NDArray[np.float64],
+    iterations: int,
+    convergence: float,
+) -> Solution:
+    """`minimize` from T [4, 4] and a gain, with more room in p.work where drawing takes it."""
+    T, gain, used = T.copy(), gain.copy(), 0
+    H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
+    while True:
+        steps, cost, support, needed = minimize(p, T, gain, iterations, convergence, H, gradients)
+        used += steps
+        if needed <= p.work.pairs.shape[1]:
+            break
+        p = p._replace(work=work_for(p.prepared, camera, needed))
+    if support == 0:
+        return Solution(T, used, None, p)
+    center = se3.transform(T, p.center[None])[0]
+    return Solution(T, used, NormalEquations(center, H, gradients, cost), p)

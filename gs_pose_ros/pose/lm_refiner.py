@@ -30,7 +30,7 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, minimize
+from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.pose.object_problem import ObjectProblem
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
@@ -51,7 +51,6 @@ class PyramidLevel:
     merged_px: float = 1.0
 
 
-_BLOCKS = 8  # across a crop: residuals further apart than this are independent
 _NEUTRAL = np.array([1.0, 1, 1, 0, 0, 0])  # gains and offsets of the colours
 COARSE = (PyramidLevel(40, 10, 0.1, 0.2), PyramidLevel(64, 10, 0.03, 0.1, 2.0))
 # The last one is as fine as the splats were fitted: at 144 px the pixel filter widens outlines
@@ -378,21 +377,10 @@ class LMRefiner:
     ) -> tuple[NDArray[np.float64], int, NormalEquations | None]:
         """Levenberg-Marquardt at one resolution."""
         problem = self._problem(gaussians, reference, window, level)
-        T, gain = T.copy(), _NEUTRAL.copy()
-        H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
-        used = 0
-        while True:
-            steps, cost, support, needed = minimize(
-                problem, T, gain, level.iterations, self.convergence, H, gradients
-            )
-            used += steps
-            if needed <= problem.work.pairs.shape[1]:
-                break
-            splats = Splats.of(gaussians)
-            problem = problem._replace(work=work_for(splats, window.camera, needed))
-        if support == 0:
-            return T, used, None
-        return T, used, NormalEquations(reference.center_in(T), H, gradients, cost)
+        T, used, end, _ = solve(
+            problem, window.camera, T, _NEUTRAL, level.iterations, self.convergence
+        )
+        return T, used, end
 
     def _problem(
         self,
