@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +25,11 @@ from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
 
-_MEMORY = """
+_SAVE = """
 import sys, numpy as np
+from pathlib import Path
+from gs_pose_ros.localization.map_store import StoredMap, save_map
+from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.localization.surfels import SurfelSettings, surfels
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import OrientedPoints
@@ -36,12 +40,32 @@ p[:, 2] = 0.3 * np.sin(p[:, 0])
 normals = np.tile([0, 0, 1.0], (n, 1))
 cloud = OrientedPoints(p, r.uniform(size=(n, 3)), normals, np.full(n, 0.01))
 scene = SceneMap(surfels(cloud, SurfelSettings()), 0.01)
-del cloud, p, normals
-def resident():
-    return int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20
-_ = scene.levels
-print(resident())
+save_map(Path(sys.argv[2]), StoredMap(scene, KeyframeRelocalizer.from_keyframes(())))
 """
+_LOAD = """
+import sys, time
+from pathlib import Path
+from gs_pose_ros.localization.map_store import load_map
+begin = time.perf_counter()
+scene = load_map(Path(sys.argv[1])).scene
+loaded = time.perf_counter()
+_ = scene.levels
+ready = time.perf_counter()
+lines = (line.split() for line in open('/proc/self/status'))
+kib = {words[0]: int(words[1]) for words in lines if words[0] in ('VmHWM:', 'VmRSS:')}
+print(loaded - begin, ready - loaded, kib['VmRSS:'] / 1024, kib['VmHWM:'] / 1024)
+"""
+
+
+def loaded_map(gaussians: int) -> dict[str, float]:
+    """Seconds and memory of a saved map in a process of its own, with all levels of detail."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / 'map')
+        subprocess.run([sys.executable, '-c', _SAVE, str(gaussians), path], check=True)
+        command = [sys.executable, '-c', _LOAD, path]
+        told = subprocess.run(command, capture_output=True, check=True).stdout.split()
+    keys = ('load_s', 'levels_s', 'resident_mib', 'peak_mib')
+    return {'gaussians': gaussians, **dict(zip(keys, map(float, told), strict=True))}
 
 
 @dataclass(frozen=True)
@@ -103,8 +127,6 @@ class MeasureLocalization:
             took = time.perf_counter() - begin
             mm, deg = _error(estimate.T_map_cam, T)
             again.append((took, estimate.found and mm < 50 and deg < 5))
-        command = [sys.executable, '-c', _MEMORY, str(self.gaussians)]
-        memory = float(subprocess.run(command, capture_output=True, check=True).stdout)
         mm, deg = np.array(errors).T
         rows = {
             'tracking': {
@@ -124,7 +146,7 @@ class MeasureLocalization:
                 'found': float(np.mean([ok for _, ok in again])),
                 'frames': len(again),
             },
-            'map': {'gaussians': self.gaussians, 'resident_mib': memory},
+            'map': loaded_map(self.gaussians),
         }
         print_table(
             'localization',
@@ -132,6 +154,7 @@ class MeasureLocalization:
             {
                 'p50_ms': '{:.0f}', 'p95_ms': '{:.0f}', 'median_mm': '{:.2f}', 'lost': '{}',
                 'in_view': '{}', 'found': '{:.2f}', 'resident_mib': '{:.0f}',
+                'peak_mib': '{:.0f}', 'load_s': '{:.1f}', 'levels_s': '{:.1f}',
             },
         )  # fmt: skip
         write_figures(self.out, 'localization', {**figures, 'rows': rows})

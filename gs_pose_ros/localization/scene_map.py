@@ -20,6 +20,7 @@ _LEVELS = 4
 _UNBOUNDED = 1 << 30
 _PASSES, _LAYER_NEIGHBOURS = 2, 30
 _JOINED_SPREAD = 0.7
+_JOINED_AT_ONCE = 200_000  # Gaussians, in double precision, while coarse levels are made
 # The part that is drawn reaches so far beyond the picture (share of its size), so that it serves
 # the next pictures as well.
 _MARGIN = 0.15
@@ -115,14 +116,16 @@ class SceneMap:
     @cached_property
     def levels(self) -> tuple[Part, ...]:
         """The Gaussians at 1, 2, 4 and 8 voxels' width."""
-        parts = [Part(self.gaussians, _CELL * self.voxel_m)]
-        fine = oriented_points(self.gaussians)
-        for level in range(1, _LEVELS):
-            voxel_m = self.voxel_m * 2**level
-            cloud = VoxelCloud(FusionSettings(voxel_m=voxel_m, max_points=_UNBOUNDED))
-            cloud.add_points(fine, np.ones(len(fine.points)))
-            parts.append(Part(surfels(cloud.points(), self.surfel), _CELL * voxel_m))
-        return tuple(parts)
+        widths = [self.voxel_m * 2**level for level in range(1, _LEVELS)]
+        clouds = [VoxelCloud(FusionSettings(voxel_m=w, max_points=_UNBOUNDED)) for w in widths]
+        for first in range(0, len(self), _JOINED_AT_ONCE):
+            fine = oriented_points(self.gaussians[first : first + _JOINED_AT_ONCE])
+            for cloud in clouds:
+                cloud.add_points(fine, np.ones(len(fine.points)))
+        coarse = (
+            Part(surfels(cloud.points(), self.surfel), _CELL * cloud.voxel_m) for cloud in clouds
+        )
+        return Part(self.gaussians, _CELL * self.voxel_m), *coarse
 
     def in_view(
         self, camera: Camera, T_cam_map: NDArray[np.float64], pixel_m: float, far_m: float

@@ -13,7 +13,7 @@ from gs_pose_ros.bounds import Few, Positive, Share
 from gs_pose_ros.gaussians import SH_C0, Gaussians
 from gs_pose_ros.localization.voxel_cloud import OrientedPoints
 
-_CHUNK = 100_000  # points whose neighbourhoods are in memory at a time
+_CHUNK = 20_000  # points whose neighbourhoods are in memory at a time
 _OPACITY = 0.99
 
 
