@@ -22,6 +22,7 @@ from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.sequences import SequenceFrame
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
+from gs_pose_ros.localization.wide_start import WideStart
 from gs_pose_ros.objects.sources import thinned
 
 Method = Literal['lm', 'paper']
@@ -31,6 +32,8 @@ Result = TypeVar('Result')
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]  # shows how far a loop is
 
 LOCALIZERS: dict[Method, Callable[[], Localizer]] = {'lm': GSplatLoc, 'paper': PaperGSplatLoc}
+# From frame to frame the start is all that is known; in a map there are keyframes as well.
+PAIRWISE: dict[Method, Callable[[], Localizer]] = {**LOCALIZERS, 'lm': WideStart}
 NO_DEPTH = 'the depth image has too few valid pixels'
 _VOXEL_M = (0.001, 0.02)
 _MEASURED = 20  # frames of which the size of the voxels is taken
@@ -88,7 +91,7 @@ def frame_to_frame(
         raise GsPoseError(f'pairs need two frames with a true pose, there are {len(posed)}')
     pairs = thinned(range(1, len(posed)), max_pairs)
     compared = set(thinned(pairs, paper_pairs)) if paper_pairs else set()
-    localizer, paper = LOCALIZERS[method](), PaperGSplatLoc()
+    localizer, paper = PAIRWISE[method](), PaperGSplatLoc()
     registration, reason = _registration()
     left_out = {} if registration is not None else {'gicp': reason}
     rows: dict[str, list[FramePose]] = defaultdict(list)

@@ -30,7 +30,8 @@ Protocol = Literal['a', 'b']
 MEANING = {
     'a': (
         'Each frame in a map of the frame before it alone, at its true pose, starting from that '
-        'pose. Constant velocity continues the true motion of the two frames before (the first '
+        'pose; lm tries other starts where the map contradicts what that leads to. Constant '
+        'velocity continues the true motion of the two frames before (the first '
         'has one alone: no motion). GICP: small_gicp of the two depth '
         'images. Lost frames are counted, and left out of the errors.'
     ),

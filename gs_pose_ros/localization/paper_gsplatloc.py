@@ -85,7 +85,7 @@ class PaperGSplatLoc:
         mapped = depth.double().cpu().numpy()
         difference = np.where(known, mapped - frame.depth, np.nan)
         noise = self.depth_noise_m + self.depth_noise_per_m2 * mapped**2
-        return self.check.judged(out, frame.depth, difference, noise)
+        return self.check.judged(out, frame.depth, difference, noise, scene.voxel_m)
 
     def _loss(self, rendering: tuple[Tensor, Tensor, Tensor], observed: Tensor) -> Tensor:
         _, alpha, depth = rendering

@@ -11,7 +11,7 @@ from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.gsplatloc import GSplatLoc, Level, MapCheck, observe
+from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc, Level, MapCheck, observe
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import DEPTH
 from gs_pose_ros.localization.surfels import SurfelSettings, oriented_points, surfels
@@ -296,3 +296,14 @@ def test_along_a_bare_wall_the_camera_is_least_sure() -> None:
     assert got.covariance is not None, got.reason
     along, down, ahead = np.sqrt(np.diag(got.covariance)[:3])
     assert along > 10 * max(down, ahead)
+
+
+@pytest.mark.parametrize(('voxel_m', 'status'), [(0.0015, Status.LOST), (0.01, Status.CONVERGED)])
+def test_the_finer_the_map_the_closer_depths_must_agree(voxel_m: float, status: Status) -> None:
+    # 8 mm off at 0.45 m, where a sensor errs by 1.4 mm.
+    seen = np.full((6, 8), 0.45, np.float32)
+    difference, noise = np.full(seen.shape, 0.008), np.full(seen.shape, 0.0014)
+    estimate = CameraEstimate(np.eye(4), Status.CONVERGED)
+    got = MapCheck().judged(estimate, seen, difference, noise, voxel_m)
+    assert got.status is status
+    assert (got.overlap, got.residual_m) == (1.0, 0.008)
