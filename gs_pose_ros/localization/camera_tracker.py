@@ -27,6 +27,7 @@ class Relocalizer(Protocol):
 class _Posed(NamedTuple):
     stamp_ns: int
     T_map_cam: NDArray[np.float64]
+    T_last_cam: NDArray[np.float64] | None = None  # of odometry, while it was lost
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class TrackerSettings:
     jump_m: Positive = 0.3
     jump_deg: Angle = 20.0
     confirmations: Few = 3
+    # What is lost may go as far again each second, but no more seconds than these: what was lost
+    # for a minute may be anywhere, and then one frame does not say where.
+    lost_s: NonNegative = 3.0
     # Of several places the first is taken whose overlap times agreement is more than this.
     enough: Share = 0.6
     # After a gap longer than this the camera is taken to be where it was, not to have gone on.
@@ -86,7 +90,7 @@ class CameraTracker:
             estimate = estimate.lost('the map pulls away from where the camera can be')
         if estimate.found:
             return self._believed(estimate, Status.TRACKED)
-        return self._elsewhere(frame, estimate)
+        return self._elsewhere(frame, estimate, T_last_cam)
 
     def relocalize(self, frame: RGBDFrame) -> CameraEstimate:
         """The pose from nothing: of all places that look alike, the one that the map confirms."""
@@ -114,30 +118,56 @@ class CameraTracker:
         estimate = self.relocalize(frame)
         return self._believed(estimate, Status.CONVERGED) if estimate.found else estimate
 
-    def _elsewhere(self, frame: RGBDFrame, failed: CameraEstimate) -> CameraEstimate:
+    def _elsewhere(
+        self, frame: RGBDFrame, failed: CameraEstimate, T_last_cam: NDArray[np.float64] | None
+    ) -> CameraEstimate:
         """Lost: look near where it seemed to be in the frame before, then everywhere."""
-        estimate = failed
-        if self._waiting:
-            estimate = self._localizer.refine(frame, self.scene, self._waiting[-1].T_map_cam)
+        estimate, waiting = failed, self._waited(T_last_cam)
+        # What jumped here with the last belief was looked for near it already.
+        if waiting is not None and self._waiting[-1].stamp_ns != self._past[-1].stamp_ns:
+            estimate = self._localizer.refine(frame, self.scene, waiting)
         if not estimate.found:
             estimate = self.relocalize(frame)
         if not estimate.found:
             self._waiting.clear()
             return failed
-        past = self._past[-1]
-        seconds = (frame.stamp_ns - past.stamp_ns) * 1e-9
-        if not self._apart(estimate.T_map_cam, past.T_map_cam, 1 + max(seconds, 0.0)):
+        if self._may_be(estimate, T_last_cam):
             return self._believed(estimate, Status.CONVERGED)
-        elsewhere = self._waiting and self._apart(estimate.T_map_cam, self._waiting[-1].T_map_cam)
-        if elsewhere and estimate.evidence < self.settings.enough:
+        jumps = waiting is not None and self._apart(estimate.T_map_cam, waiting)
+        if jumps and estimate.evidence < self.settings.enough:
             # Each says something else; only what the map explains well may jump every time.
             self._waiting.clear()
-        self._waiting.append(_Posed(frame.stamp_ns, estimate.T_map_cam))
+        self._waiting.append(_Posed(frame.stamp_ns, estimate.T_map_cam, T_last_cam))
         if len(self._waiting) < self.settings.confirmations:
-            distance = np.linalg.norm(estimate.T_map_cam[:3, 3] - past.T_map_cam[:3, 3])
+            last = self._past[-1].T_map_cam
+            distance = np.linalg.norm(estimate.T_map_cam[:3, 3] - last[:3, 3])
             count = f'{len(self._waiting)} of {self.settings.confirmations}'
             return estimate.lost(f'a jump of {distance:.2f} m, confirmed by {count} frames')
-        return self._believed(estimate, Status.CONVERGED)
+        kept = self._waiting[1:] if jumps else []
+        believed = self._believed(estimate, Status.CONVERGED)
+        # A camera that jumps every frame, as a heap of pictures does, is believed from then on,
+        # until the map explains one badly or the camera is followed again. Odometry counts anew.
+        self._waiting = [posed._replace(T_last_cam=None) for posed in kept]
+        return believed
+
+    def _waited(self, T_last_cam: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """Where the camera would be now, had the last jump been one."""
+        if not self._waiting:
+            return None
+        waiting = self._waiting[-1]
+        if T_last_cam is None:
+            return waiting.T_map_cam
+        before = np.eye(4) if waiting.T_last_cam is None else waiting.T_last_cam
+        return waiting.T_map_cam @ se3.inverse(before) @ T_last_cam
+
+    def _may_be(self, estimate: CameraEstimate, T_last_cam: NDArray[np.float64] | None) -> bool:
+        """Whether it can have come there from the last pose: by odometry, else in the time."""
+        last = self._past[-1]
+        if T_last_cam is not None:
+            return not self._apart(estimate.T_map_cam, last.T_map_cam @ T_last_cam)
+        seconds = (estimate.stamp_ns - last.stamp_ns) * 1e-9
+        factor = 1 + min(max(seconds, 0.0), self.settings.lost_s)
+        return not self._apart(estimate.T_map_cam, last.T_map_cam, factor)
 
     def _near(self, frame: RGBDFrame, starts: list[NDArray[np.float64]]) -> CameraEstimate:
         """The first start from which the pose is found, or the failure of the first."""

@@ -349,8 +349,7 @@ def test_frames_that_each_jump_elsewhere_are_believed_only_if_well_explained(sha
 
         localizer.answer = answer
         statuses.append(tracker.track(frame_at(number)).status)
-    third = [Status.LOST, Status.LOST, Status.CONVERGED]
-    strong = [*third, *third, Status.LOST]
+    strong = [Status.LOST, Status.LOST, *[Status.CONVERGED] * 5]
     assert statuses == (strong if share**2 > 0.6 else [Status.LOST] * 7)
 
 
@@ -373,12 +372,93 @@ def test_a_camera_found_close_by_is_believed_at_once() -> None:
     np.testing.assert_array_equal(got.T_map_cam, near)
 
 
+def jumping(number: int, share: float = 0.9) -> tuple[Pose, Callable[[Pose], CameraEstimate]]:
+    """The camera of a frame that is elsewhere than all others, and what is said of it."""
+    truth = se3.exp([0, 2.0 * number, 0, 0, 0, 0]) @ HERE
+
+    def answer(T: Pose) -> CameraEstimate:
+        near = np.linalg.norm(T[:3, 3] - truth[:3, 3]) < 0.2
+        return found(truth, share, share) if near else lost('nothing here', T)
+
+    return truth, answer
+
+
+@pytest.mark.parametrize('broken_by', ['weak', 'lost', 'followed'])
+def test_what_jumped_every_frame_counts_anew_after_one_that_did_not(broken_by: str) -> None:
+    relocalizer = FakeRelocalizer([])
+    tracker, localizer = started(relocalizer)
+    statuses = []
+    for number in range(1, 9):
+        # The fifth is weak, looks like nothing, or is where the fourth was.
+        share = 0.7 if number == 5 and broken_by == 'weak' else 0.9
+        at = 4 if number == 5 and broken_by == 'followed' else number
+        truth, localizer.answer = jumping(at, share)
+        relocalizer.poses = [] if number == 5 and broken_by == 'lost' else [truth]
+        statuses.append(tracker.track(frame_at(number)).status.name[0])
+    fifth = 'T' if broken_by == 'followed' else 'L'
+    # A weak one is the first of three, the others are none.
+    after = 'LCC' if broken_by == 'weak' else 'LLC'
+    assert ''.join(statuses) == f'LLCC{fifth}{after}'
+
+
+def test_a_place_seen_while_jumping_is_not_looked_at_twice() -> None:
+    relocalizer = FakeRelocalizer([])
+    tracker, localizer = started(relocalizer)
+    for number in range(1, 5):
+        truth, localizer.answer = jumping(number)
+        relocalizer.poses = [truth]
+        localizer.asked()
+        tracker.track(frame_at(number))
+    starts = [round(float(T[1, 3]) / 2) for T in localizer.asked()]
+    assert starts == [3, 4]  # where it was, and where it is
+
+
 def test_the_longer_it_was_lost_the_further_it_may_have_gone() -> None:
-    # It is 2 m away: as much as 0.3 m and 0.3 m/s make in 5.7 s.
-    for frames_later, status in ((55, Status.LOST), (58, Status.CONVERGED)):
-        tracker, localizer = started(FakeRelocalizer([FAR]))
-        localizer.truth = FAR
+    # It is 0.8 m away: as much as 0.3 m and 0.3 m/s make in 1.7 s.
+    near = se3.exp([0.8, 0, 0, 0, 0, 0]) @ HERE
+    for frames_later, status in ((15, Status.LOST), (18, Status.CONVERGED)):
+        tracker, localizer = started(FakeRelocalizer([near]))
+        localizer.truth = near
         assert tracker.track(frame_at(frames_later)).status is status
+
+
+def test_what_was_lost_for_long_may_not_be_anywhere() -> None:
+    tracker, localizer = started(FakeRelocalizer([FAR]))
+    localizer.truth = FAR
+    got = tracker.track(frame_at(1000))
+    assert got.status is Status.LOST
+    assert got.reason == 'a jump of 2.00 m, confirmed by 1 of 3 frames'
+    far = TrackerSettings(lost_s=10)
+    tracker, localizer = started(FakeRelocalizer([FAR]), far)
+    localizer.truth = FAR
+    assert tracker.track(frame_at(1000)).status is Status.CONVERGED
+
+
+def test_odometry_says_where_what_was_lost_can_be() -> None:
+    way = se3.inverse(HERE) @ FAR
+    # Found where odometry says, however far; found near the last pose, it is a jump.
+    for truth, status in ((FAR @ STEP, Status.CONVERGED), (HERE, Status.LOST)):
+        relocalizer = FakeRelocalizer([truth])
+        tracker, localizer = started(relocalizer)
+        localizer.truth = truth
+        # Neither the prediction nor the last pose leads there.
+        localizer.answer = lambda T, at=truth: found(at) if T is at else lost('nothing here', T)
+        assert tracker.track(frame_at(40), way).status is status
+
+
+def test_odometry_carries_a_jump_that_waits_to_be_confirmed() -> None:
+    relocalizer = FakeRelocalizer([FAR])
+    tracker, localizer = started(relocalizer)
+    # The camera goes 0.5 m a frame, from where the keyframes say it is.
+    step = se3.exp([0.5, 0, 0, 0, 0, 0])
+    odometry, truth = np.eye(4), FAR
+    statuses = []
+    for number in range(1, 4):
+        localizer.truth = truth
+        statuses.append(tracker.track(frame_at(number), odometry).status)
+        odometry, truth = odometry @ step, truth @ step
+    assert statuses == [Status.LOST, Status.LOST, Status.CONVERGED]
+    assert relocalizer.calls == 1
 
 
 # --- Frames without an answer ------------------------------------------------------------------
