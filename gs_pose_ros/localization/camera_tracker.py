@@ -45,6 +45,8 @@ class TrackerSettings:
     lost_s: NonNegative = 3.0
     # Of several places the first is taken whose overlap times agreement is more than this.
     enough: Share = 0.6
+    # Of the depths agree where nothing is known: from everywhere some wall fits another.
+    sure: Share = 0.7
     # After a gap longer than this the camera is taken to be where it was, not to have gone on.
     predict_s: NonNegative = 0.5
 
@@ -102,6 +104,9 @@ class CameraTracker:
         best = nowhere.lost('no keyframe looks like this')
         for T in self._relocalizer.candidates(frame, self.scene):
             estimate = self._localizer.refine(frame, self.scene, T)
+            if estimate.found and estimate.agreement < self.settings.sure:
+                share = f'{100 * estimate.agreement:.0f} %'
+                estimate = estimate.lost(f'{share} of the depths agree, too few to be found anew')
             better = (estimate.found, estimate.evidence) > (best.found, best.evidence)
             if better or not (best.found or best.overlap):
                 best = estimate

@@ -519,7 +519,7 @@ def among(
 
 
 def test_the_place_with_the_most_evidence_is_taken() -> None:
-    shares = [(0.5, 0.6), (0.9, 0.5), (0.4, 0.9), (0.7, 0.6)]  # 0.45 is the largest product
+    shares = [(0.5, 0.8), (0.6, 0.8), (0.4, 0.9), (0.55, 0.75)]  # 0.48 is the largest product
     got, localizer = among([found(place(k), *s) for k, s in enumerate(shares)])
     assert got.found
     assert got.stamp_ns == 7 * FRAME_NS
@@ -549,14 +549,27 @@ def test_where_no_place_is_confirmed_the_best_says_why() -> None:
 
 
 def test_a_place_that_is_not_confirmed_does_not_hide_one_that_is() -> None:
-    # Overlap 0.24 is too little, however well it agrees; 0.4 of 0.5 is enough of both.
+    # Overlap 0.24 is too little, however well it agrees; 0.3 is enough.
     answers = [
         lost('covers 24 %', place(0), overlap=0.24, agreement=1.0),
-        found(place(1), 0.5, 0.4),
+        found(place(1), 0.3, 0.75),
     ]
     for order in (answers, answers[::-1]):
         got, _ = among(order)
         assert got.found, got.reason
+
+
+@pytest.mark.parametrize(('agreement', 'status'), [(0.69, 'LOST'), (0.71, 'CONVERGED')])
+def test_without_a_start_more_depths_must_agree(agreement: float, status: str) -> None:
+    got, _ = among([found(place(0), 1.0, agreement)])
+    assert got.status.name == status
+    if not got.found:
+        assert got.reason == '69 % of the depths agree, too few to be found anew'
+        assert got.covariance is None
+    # Where the camera was expected, the check of the localizer is enough.
+    tracker, localizer = started()
+    localizer.answer = lambda T: found(HERE, 1.0, agreement)
+    assert tracker.track(frame_at(1)).status is Status.TRACKED
 
 
 def test_nothing_that_looks_alike_is_a_reason() -> None:
