@@ -32,6 +32,11 @@ class Keyframe:
     points: NDArray[np.float32]  # [N, 3] of its features, m, map frame
     descriptors: NDArray[np.uint8]  # [N, 128] RootSIFT times 255
 
+    @property
+    def unit_descriptors(self) -> NDArray[np.float32]:
+        """RootSIFT [N, 128]."""
+        return self.descriptors.astype(np.float32) / _UNIT
+
 
 @dataclass(frozen=True)
 class RelocalizationSettings:
@@ -43,7 +48,10 @@ class RelocalizationSettings:
     max_keyframes: Many = 600
     features: Many = 600  # of a keyframe
     words: Many = 32
-    retrieved: Few = 6  # keyframes that are compared feature by feature
+    # Keyframes that are compared feature by feature, and of these, those of most matches that get
+    # a pose: in a room of one texture all words are alike, and the right one is seventh.
+    retrieved: Few = 20
+    compared: Few = 6
     ratio: Share = 0.85  # of the distances to the best and the second best match
     threshold_px: Positive = 4.0
     min_inliers: Consensus = 10
@@ -95,7 +103,7 @@ class KeyframeRelocalizer:
                 cv2.KMEANS_PP_CENTERS,
             )
         words = np.asarray(words, np.float32)
-        vectors = [vlad(k.descriptors.astype(np.float32) / _UNIT, words) for k in keyframes]
+        vectors = [vlad(k.unit_descriptors, words) for k in keyframes]
         stacked = np.stack(vectors) if vectors else np.zeros((0, words.size), np.float32)
         return cls(tuple(keyframes), words, stacked, settings)
 
@@ -107,20 +115,23 @@ class KeyframeRelocalizer:
         if not self.keyframes:
             return []
         features = FrameFeatures.of(frame)
-        query = features.descriptors
+        # As of keyframes the largest, but twice as many: these are seen from nearer by, too.
+        largest = np.argsort(-features.scales, kind='stable')[: 2 * self.settings.features]
+        query, pixels = features.descriptors[largest], features.pixels[largest]
         similar = self.vectors @ vlad(query, self.words)
         nearest = np.argsort(-similar)[: self.settings.retrieved]
+        matched = [
+            (known, *mutual_matches(query, known.unit_descriptors, self.settings.ratio))
+            for known in (self.keyframes[i] for i in nearest)
+        ]
+        matched.sort(key=lambda item: -len(item[1]))  # of equal ones the more similar first
         found: list[tuple[int, NDArray[np.float64]]] = []
-        for index in nearest:
-            known = self.keyframes[index]
-            own, other = mutual_matches(
-                query, known.descriptors.astype(np.float32) / _UNIT, self.settings.ratio
-            )
+        for known, own, other in matched[: self.settings.compared]:
             if len(own) < self.settings.min_inliers:
-                continue
+                break
             result = solve_pnp(
                 known.points[other],
-                features.pixels[own],
+                pixels[own],
                 frame.camera,
                 self.settings.threshold_px,
                 min_inliers=self.settings.min_inliers,
@@ -129,7 +140,7 @@ class KeyframeRelocalizer:
                 inliers = int(result.inliers.sum())
                 found.append((inliers, se3.inverse(result.T_cam_obj)))
         found.sort(key=lambda item: -item[0])
-        as_they_are = [self.keyframes[i].T_map_cam for i in nearest[: self.settings.as_they_are]]
+        as_they_are = [known.T_map_cam for known, _, _ in matched[: self.settings.as_they_are]]
         return [T for _, T in found[: self.settings.best]] + as_they_are
 
 

@@ -314,3 +314,20 @@ def test_fewer_features_than_words_are_enough(frame: RGBDFrame) -> None:
     assert made.words.shape == (1, 128)
     candidates = made.candidates(frame, SCENE)
     assert pose_error(candidates[0], BETWEEN)[1] < 30
+
+
+def test_the_keyframe_of_most_matches_is_found_where_words_prefer_others(
+    textured: KeyframeRelocalizer, frame: RGBDFrame
+) -> None:
+    # Vectors as of a room of one texture: those of the wrong order.
+    expected = textured.candidates(frame, SCENE)[0]
+    query = vlad(FrameFeatures.of(frame).descriptors, textured.words)
+    order = np.argsort(textured.vectors @ query)
+    vectors = textured.vectors.copy()
+    vectors[order] = textured.vectors[order[::-1]]
+    settings = replace(textured.settings, compared=1)
+    misled = replace(textured, vectors=vectors, settings=settings)
+    assert np.argmax(vectors @ query) == order[0]
+    angle_deg, distance_mm = pose_error(misled.candidates(frame, SCENE)[0], expected)
+    assert angle_deg < 1
+    assert distance_mm < 30
