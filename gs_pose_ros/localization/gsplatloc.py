@@ -25,6 +25,7 @@ from gs_pose_ros.pose.levenberg_marquardt import Solution, move_about, reach, so
 from gs_pose_ros.rendering.numba_rasterizer import view_of, work_for
 
 _NEUTRAL = np.array([1.0, 0.0])  # gain and offset of the gray
+_KEPT = 0.995  # of the residuals, while the pose still moves
 _FURTHEST = -3.0  # steps before that Gauss-Newton is trusted to go on
 # Coarse levels only lead there: voxels somewhat wider than a pixel do for them.
 _COARSE_PX = 1.4
@@ -136,7 +137,7 @@ class GSplatLoc:
     levels: tuple[Level, ...] = (
         Level(80, 10, 100.0, 5e-4),
         Level(160, 10, 2.0, 1e-4),
-        Level(320, 6, 1.0, 1e-4),
+        Level(320, 12, 1.0, 1e-4),
     )
     # Coarse levels of detail are centimetres off. Where the first step of a level would be shorter
     # than this, it would only lead a good start astray.
@@ -223,14 +224,26 @@ class GSplatLoc:
             scale = min(self._next_scale(problem), level.most)
             # So short a step changes nothing that is worth another rendering, unless what is
             # left has become much smaller than was expected.
-            if reach(taken, problem.size_m) < level.at_rest and scale > 0.5 * problem.scale:
+            at_rest = reach(taken, problem.size_m) < level.at_rest
+            if at_rest and scale > 0.5 * problem.scale:
                 return Solution(T, used, end, problem)
+            if not at_rest:  # what still moves has to be seen to move
+                scale = max(scale, self._kept_scale(problem))
             problem = problem._replace(scale=scale)
 
     def _next_scale(self, problem: SceneProblem) -> float:
         """The scale of the residuals that are left."""
         spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
         return max(problem.scale * max(spread, self.narrowing), self.least_scale)
+
+    def _kept_scale(self, problem: SceneProblem) -> float:
+        """The least scale that leaves nearly all residuals of now within the robust cut."""
+        size = np.abs(problem.residuals)
+        size = size[size < problem.cut]  # NaN is not
+        if not len(size):
+            return problem.scale
+        place = int(_KEPT * (len(size) - 1))
+        return problem.scale * float(np.partition(size, place)[place]) / problem.cut
 
     def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.depth_noise_m + self.depth_noise_per_m2 * z**2
