@@ -18,6 +18,7 @@ from rich.progress import Progress
 from tyro.conf import Positional
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.ros_compat.bags import CameraTopics, find_topics, read_frames, read_transforms
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Replay:
     """Play only these; all if none is given."""
     wait_s: float = 20.0
     """Wait at most so long for those who listen, then play anyway."""
+    trajectory: Path | None = None
+    """Write the camera's poses of gsplatloc there (TUM format); the bag waits for each of them."""
     evaluate: Path | None = None
     """BOP folder with the truth of the bag: compare the nodes' poses with it at the end."""
     split: str = 'test'
@@ -62,10 +65,14 @@ class Replay:
 
         """
         from gs_pose_ros.ros_compat.bag_player import BagPlayer
+        from gs_pose_ros.ros_compat.camera_collector import CameraCollector
         from gs_pose_ros.ros_compat.pose_collector import PoseCollector
 
         with _spinning_node('bag_player') as node:
             collector = PoseCollector(node, self.namespace) if self.evaluate else None
+            camera = None
+            if self.trajectory is not None:
+                camera = CameraCollector(node, find_topics(self.bag).color, self.namespace)
             player = BagPlayer(node, self.bag, self.rate, _pairs(self.remap), self.topics)
             console = Console(stderr=True)
             if player.left_out:
@@ -74,8 +81,15 @@ class Replay:
                 console.print('nobody listens; playing anyway')
             with Progress(console=console, transient=True) as progress:
                 bar = progress.add_task(self.bag.name, total=player.duration_s)
-                count = player.play(lambda seconds: progress.update(bar, completed=seconds))
+                count = player.play(
+                    lambda seconds: progress.update(bar, completed=seconds),
+                    before=camera.before if camera else None,
+                )
             console.print(f'{count} messages, {player.duration_s:.1f} s of recording')
+            if camera is not None and self.trajectory is not None:
+                camera.wait()
+                write_tum_trajectory(self.trajectory, *camera.trajectory())
+                console.print(f'{self.trajectory}: {camera.summary()}')
             if collector is None:
                 return None
             _until_quiet(collector, self.settle_s)

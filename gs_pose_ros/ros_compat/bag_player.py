@@ -95,8 +95,11 @@ class BagPlayer:
         self,
         on_message: Callable[[float], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        before: Callable[[str], None] | None = None,
     ) -> int:
         """Publish everything; calls `on_message(seconds since the start of the bag)`.
+
+        While `before(topic)` takes its time, ahead of each message, the bag stands still.
 
         Returns:
             How many messages were published.
@@ -113,6 +116,10 @@ class BagPlayer:
                     time.sleep(min(left, _TICK_S))
                 if stop is not None and stop():
                     return count
+                if before is not None:
+                    asked = time.monotonic()
+                    before(connection.topic)
+                    begun += time.monotonic() - asked
                 self._tick(stamp_ns)
                 self._publishers[connection.topic].publish(bytes(raw))
                 count += 1

@@ -28,12 +28,16 @@ from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.msg import CameraLocalization, MapProgress
 from gs_pose_ros.nodes.conversions import pose_to_message, transform_to_message
 from gs_pose_ros.nodes.gsplatloc import LocalizerNode
+from gs_pose_ros.ros_compat.bag_player import BagPlayer
+from gs_pose_ros.ros_compat.bags import read_frames
+from gs_pose_ros.ros_compat.camera_collector import CameraCollector
 from gs_pose_ros.ros_compat.frame_decoding import (
     pose_from_message,
     stamp_to_ns,
     transform_from_message,
 )
 from gs_pose_ros.srv import BuildMap, LoadMap, Relocalize, SaveMap
+from test import recording
 from test.localization.room import CAMERA, EYES, camera_pose, moved, pose_error, scene_map, view
 from test.nodes.conftest import LATCHED, World, header_at
 from test.synthetic import Pose
@@ -163,25 +167,39 @@ def test_the_map_is_shown_to_who_comes_late(
     assert (rows[:, :3] <= means.max(0) + 1e-4).all()
 
 
-def test_a_bag_gives_what_the_offline_tracker_gives(
-    world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path
+def test_a_replayed_bag_gives_what_the_offline_tracker_gives(
+    world: World, start: Callable[..., LocalizerNode], maps: Path
 ) -> None:
-    start()
-    stored = load_map(maps / 'room')
-    tracker = CameraTracker(stored.scene, stored.relocalizer)
-    truth = HERE
-    for _ in range(6):
-        truth = truth @ STEP
+    messages, truth = [], HERE
+    for k in range(1, 9):
+        truth, stamp_ns = truth @ STEP, k * 100_000_000
         frame = view(truth)
         color = np.round(255 * frame.color).astype(np.uint8)
-        stamp_ns = world.show(color, frame.depth, CAMERA)
-        world.until(lambda: newest(statuses) == stamp_ns, 'a status')  # noqa: B023
-        same = RGBDFrame.from_uint8(color, frame.depth, CAMERA, stamp_ns)
-        expected = tracker.track(same)
+        messages += [
+            (stamp_ns, '/cam/color/image_raw', recording.image(color, 'rgb8', stamp_ns)),
+            (stamp_ns, '/cam/color/camera_info', recording.camera_info(stamp_ns, CAMERA)),
+            (stamp_ns, '/cam/depth/image_raw', recording.image(frame.depth, '32FC1', stamp_ns)),
+        ]
+    recording.write_bag(maps / 'bag', messages)
+    names = ('color/image_raw', 'color/camera_info', 'depth/image_raw')
+    own = ('color/image', 'color/camera_info', 'depth/image')
+    remap = {f'/cam/{a}': f'{world.namespace}/{b}' for a, b in zip(names, own, strict=True)}
+    start()
+    player = BagPlayer(world.node, maps / 'bag', rate=20.0, remap=remap)  # no time for a frame
+    collector = CameraCollector(world.node, '/cam/color/image_raw', world.namespace)
+    assert player.wait_for_subscribers(10, quiet_s=0.5)
+    player.play(before=collector.before)
+    collector.wait()
+    stored = load_map(maps / 'room')
+    tracker = CameraTracker(stored.scene, stored.relocalizer)
+    frames = list(read_frames(maps / 'bag'))
+    stamps, poses = collector.trajectory()
+    assert stamps == [frame.stamp_ns for frame in frames], collector.summary()
+    for frame, T_map_cam in zip(frames, poses, strict=True):
+        expected = tracker.track(frame)
         assert expected.found
-        assert np.allclose(
-            pose_from_message(statuses[-1].pose), expected.T_map_cam, rtol=0, atol=1e-9
-        )
+        assert np.allclose(T_map_cam, expected.T_map_cam, rtol=0, atol=1e-9)
+    assert '8 poses of 8' in collector.summary()
 
 
 def test_tf_as_rep_105_and_odometry_as_prior(
