@@ -38,6 +38,24 @@ class CameraCollector:
             self._changed.wait_for(lambda: len(self._said) >= self._shown, timeout_s)
             self._shown = len(self._said)
 
+    def settle(self, quiet_s: float = 1.0) -> None:
+        """Wait until no more answers come."""
+        with self._changed:
+            while self._changed.wait(quiet_s):
+                pass
+
+    @property
+    def answered(self) -> int:
+        """Images with a status, whatever it is."""
+        with self._changed:
+            return len(self._said)
+
+    @property
+    def seconds(self) -> list[float]:
+        """What the node worked on each image."""
+        with self._changed:
+            return [msg.compute_time for msg in self._said.values()]
+
     def trajectory(self) -> tuple[list[int], list[NDArray[np.float64]]]:
         """Stamps (ns) and T_map_cam [4, 4] of the images with a pose."""
         with self._changed:

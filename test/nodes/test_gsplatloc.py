@@ -28,6 +28,7 @@ from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.msg import CameraLocalization, MapProgress
 from gs_pose_ros.nodes.conversions import pose_to_message, transform_to_message
 from gs_pose_ros.nodes.gsplatloc import LocalizerNode
+from gs_pose_ros.ros_compat import bag_writing
 from gs_pose_ros.ros_compat.bag_player import BagPlayer
 from gs_pose_ros.ros_compat.bags import read_frames
 from gs_pose_ros.ros_compat.camera_collector import CameraCollector
@@ -37,7 +38,6 @@ from gs_pose_ros.ros_compat.frame_decoding import (
     transform_from_message,
 )
 from gs_pose_ros.srv import BuildMap, LoadMap, Relocalize, SaveMap
-from test import recording
 from test.localization.room import CAMERA, EYES, camera_pose, moved, pose_error, scene_map, view
 from test.nodes.conftest import LATCHED, World, header_at
 from test.synthetic import Pose
@@ -176,11 +176,11 @@ def test_a_replayed_bag_gives_what_the_offline_tracker_gives(
         frame = view(truth)
         color = np.round(255 * frame.color).astype(np.uint8)
         messages += [
-            (stamp_ns, '/cam/color/image_raw', recording.image(color, 'rgb8', stamp_ns)),
-            (stamp_ns, '/cam/color/camera_info', recording.camera_info(stamp_ns, CAMERA)),
-            (stamp_ns, '/cam/depth/image_raw', recording.image(frame.depth, '32FC1', stamp_ns)),
+            (stamp_ns, '/cam/color/image_raw', bag_writing.image(color, 'rgb8', stamp_ns)),
+            (stamp_ns, '/cam/color/camera_info', bag_writing.camera_info(stamp_ns, CAMERA)),
+            (stamp_ns, '/cam/depth/image_raw', bag_writing.image(frame.depth, '32FC1', stamp_ns)),
         ]
-    recording.write_bag(maps / 'bag', messages)
+    bag_writing.write_bag(maps / 'bag', messages)
     names = ('color/image_raw', 'color/camera_info', 'depth/image_raw')
     own = ('color/image', 'color/camera_info', 'depth/image')
     remap = {f'/cam/{a}': f'{world.namespace}/{b}' for a, b in zip(names, own, strict=True)}

@@ -19,11 +19,18 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.localization.voxel_cloud import FusionSettings
+from gs_pose_ros.ros_compat.bag_writing import (
+    WriteBag,
+    camera_info,
+    image,
+    odometry,
+    transform,
+    write_bag,
+)
 from gs_pose_ros.ros_compat.bags import BagFrame
 from gs_pose_ros.ros_compat.map_source import MapSource
 from gs_pose_ros.ros_compat.transform_tree import TransformTree
 from test.localization.room import CAMERA, camera_pose, pose_error, view
-from test.recording import camera_info, image, odometry, transform, write_bag
 from test.synthetic import Pose
 
 VOXEL_M = 0.02
@@ -227,6 +234,24 @@ def test_a_part_can_be_taken(kind: Any, folder: Path, tf_bag: Path) -> None:
     spread = {'folder': [0, 2, 5], 'bag': [0, 2, 4], 'topics': [0, 1, 2]}
     assert used(MapSource(kind, path, max_frames=3), **live) == spread[kind]
     assert used(MapSource(kind, path, duration_s=0.11, max_frames=100), **live) == [0, 1]
+
+
+def test_a_bag_made_of_a_folder_gives_its_frames_and_poses(folder: Path, tmp_path: Path) -> None:
+    names = tmp_path / 'names.txt'
+    names.write_text('1\n2\n4\n')
+    WriteBag(folder, tmp_path / 'bag', names, tf='hall').run()
+    source = MapSource('bag', tmp_path / 'bag', map_frame='hall')
+    expected = MapSource('folder', folder, frame_list=names).frames()
+    for (got, T_got), (frame_, T) in zip(source.frames(), expected, strict=True):
+        assert got.stamp_ns == frame_.stamp_ns
+        assert got.camera == frame_.camera
+        assert np.allclose(T_got, T, atol=1e-6)
+        assert got.depth is not None
+        assert frame_.depth is not None
+        assert np.abs(got.depth - frame_.depth).max() < 0.0006  # whole millimetres
+        assert np.array_equal(got.color, frame_.color)
+    with pytest.raises(GsPoseError, match='exists already'):
+        WriteBag(folder, tmp_path / 'bag').run()
 
 
 def test_a_list_names_the_frames_of_a_folder(folder: Path, tmp_path: Path) -> None:

@@ -1,29 +1,40 @@
-"""Small bags, written message by message with `rosbags`."""
+"""Messages as `rosbags` has them, and bags of these: without ROS.
+
+`gs-pose bag` makes one of a sequence of RGB-D frames, as a camera and a robot would record it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from tyro.conf import Positional
 
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.localization.sequences import SequenceFrame, chosen, read_sequence
 
+CAMERA_FRAME = 'camera'
 STORE = get_typestore(Stores.ROS2_KILTED)
 TYPES = STORE.types
 
 
-def header(stamp_ns: int, frame_id: str = 'camera') -> Any:
+def header(stamp_ns: int, frame_id: str = CAMERA_FRAME) -> Any:
+    """A std_msgs/Header."""
     stamp = TYPES['builtin_interfaces/msg/Time'](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
     return TYPES['std_msgs/msg/Header'](stamp=stamp, frame_id=frame_id)
 
 
-def image(pixels: np.ndarray, encoding: str, stamp_ns: int) -> Any:
+def image(pixels: NDArray[Any], encoding: str, stamp_ns: int) -> Any:
+    """A sensor_msgs/Image of pixels [H, W] or [H, W, C]."""
     return TYPES['sensor_msgs/msg/Image'](
         header=header(stamp_ns),
         height=pixels.shape[0],
@@ -36,6 +47,7 @@ def image(pixels: np.ndarray, encoding: str, stamp_ns: int) -> Any:
 
 
 def camera_info(stamp_ns: int, camera: Camera) -> Any:
+    """The sensor_msgs/CameraInfo of an undistorted camera."""
     roi = TYPES['sensor_msgs/msg/RegionOfInterest'](
         x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
     )
@@ -56,6 +68,7 @@ def camera_info(stamp_ns: int, camera: Camera) -> Any:
 
 
 def transform(stamp_ns: int, T: NDArray[np.float64], parent: str, child: str) -> Any:
+    """A tf2_msgs/TFMessage with one transform T_parent_child [4, 4]."""
     vector = TYPES['geometry_msgs/msg/Vector3'](*map(float, T[:3, 3]))
     body = TYPES['geometry_msgs/msg/Transform'](translation=vector, rotation=_quaternion(T))
     item = TYPES['geometry_msgs/msg/TransformStamped'](
@@ -65,6 +78,7 @@ def transform(stamp_ns: int, T: NDArray[np.float64], parent: str, child: str) ->
 
 
 def odometry(stamp_ns: int, T: NDArray[np.float64], child: str) -> Any:
+    """A nav_msgs/Odometry of the pose T_odom_child [4, 4], at rest."""
     point = TYPES['geometry_msgs/msg/Point'](*map(float, T[:3, 3]))
     pose = TYPES['geometry_msgs/msg/Pose'](position=point, orientation=_quaternion(T))
     still = TYPES['geometry_msgs/msg/Vector3'](0.0, 0.0, 0.0)
@@ -84,7 +98,14 @@ def write_bag(
     messages: Iterable[tuple[int, str, Any]],
     plugin: StoragePlugin = StoragePlugin.MCAP,
 ) -> None:
-    """Messages with the time and the topic of each, in their order."""
+    """Write messages, with the time (ns) and the topic of each, in their order.
+
+    Raises:
+        GsPoseError: the folder exists already.
+
+    """
+    if path.exists():
+        raise GsPoseError(f'{path}: exists already')
     with Writer(path, version=9, storage_plugin=plugin) as writer:
         topics: dict[str, Any] = {}
         for stamp_ns, topic, msg in messages:
@@ -92,6 +113,49 @@ def write_bag(
             if topic not in topics:
                 topics[topic] = writer.add_connection(topic, kind, typestore=STORE)
             writer.write(topics[topic], stamp_ns, STORE.serialize_cdr(msg, kind))
+
+
+def sequence_messages(
+    frames: Iterable[SequenceFrame], parent: str = ''
+) -> Iterator[tuple[int, str, Any]]:
+    """The messages of a camera, and with a `parent` frame the true poses as TF, where known."""
+    for item in frames:
+        frame, stamp_ns = item.read(), item.stamp_ns
+        assert frame.depth is not None
+        if parent and item.T_world_cam is not None:
+            yield stamp_ns, '/tf', transform(stamp_ns, item.T_world_cam, parent, CAMERA_FRAME)
+        color = np.round(255 * frame.color).astype(np.uint8)
+        millimetres = np.round(1000 * frame.depth).clip(0, 65535).astype(np.uint16)
+        yield stamp_ns, '/camera/color/image_raw', image(color, 'rgb8', stamp_ns)
+        yield stamp_ns, '/camera/color/camera_info', camera_info(stamp_ns, frame.camera)
+        yield stamp_ns, '/camera/depth/image_raw', image(millimetres, '16UC1', stamp_ns)
+
+
+@dataclass(frozen=True)
+class WriteBag:
+    """Make a rosbag2 of a sequence in the layout of TUM RGB-D or 7-Scenes."""
+
+    path: Positional[Path]
+    """The sequence."""
+    out: Path
+    """The folder to be made."""
+    frame_list: Path | None = None
+    """Only the pictures named in this file, one a line."""
+    tf: str = ''
+    """Write the true poses as TF in a frame of this name, to build a map of; empty: none."""
+
+    def run(self) -> None:
+        """Read and write.
+
+        Raises:
+            GsPoseError: the sequence cannot be read, or the bag exists already.
+
+        """
+        frames = read_sequence(self.path.expanduser())
+        if self.frame_list is not None:
+            frames = chosen(frames, self.frame_list)
+        write_bag(self.out.expanduser(), sequence_messages(frames, self.tf))
+        Console(stderr=True).print(f'{self.out}: {len(frames)} frames')
 
 
 def _quaternion(T: NDArray[np.float64]) -> Any:
