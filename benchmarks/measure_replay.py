@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -133,7 +132,6 @@ def _row(
         out['to_offline_um'] = 1e6 * float(max(apart))
         turned = [float(se3.rotation_angle(found[k][:3, :3], offline[k][:3, :3])) for k in stamps]
         out['to_offline_deg'] = float(np.degrees(max(turned)))
-        out['to_offline_um_median'] = 1e6 * float(median(apart))
     return out
 
 

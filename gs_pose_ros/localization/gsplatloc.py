@@ -21,7 +21,13 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import DEPTH, SceneProblem, shrink
-from gs_pose_ros.pose.levenberg_marquardt import Solution, move_about, reach, solve
+from gs_pose_ros.pose.levenberg_marquardt import (
+    NormalEquations,
+    Solution,
+    move_about,
+    reach,
+    solve,
+)
 from gs_pose_ros.rendering.numba_rasterizer import view_of, work_for
 
 _NEUTRAL = np.array([1.0, 0.0])  # gain and offset of the gray
@@ -154,6 +160,9 @@ class GSplatLoc:
     depth_noise_m: Positive = 0.001
     depth_noise_per_m2: NonNegative = 0.002
     robust_cut: Positive = 5.0  # Tukey's limit, in scales
+    # The map's error, shared by all of a block of the picture (an eighth of its sides), which the
+    # covariance includes.
+    bias_voxels: NonNegative = 0.15
     far_m: Distance = 8.0
     check: MapCheck = MapCheck()
 
@@ -187,7 +196,9 @@ class GSplatLoc:
         noise = self._noise(mapped)
         difference = problem.residuals * problem.scale * noise
         out = self.check.judged(out, measured, difference, noise, scene.voxel_m)
-        return replace(out, covariance=end.covariance()) if out.found else out
+        if not out.found:
+            return out
+        return replace(out, covariance=self._covariance(end, problem, scene.voxel_m))
 
     def _led(
         self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
@@ -235,6 +246,13 @@ class GSplatLoc:
         """The scale of the residuals that are left."""
         spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
         return max(problem.scale * max(spread, self.narrowing), self.least_scale)
+
+    def _covariance(
+        self, end: NormalEquations, problem: SceneProblem, voxel_m: float
+    ) -> NDArray[np.float64]:
+        noise_m = float(self._noise(np.array(problem.size_m)))
+        bias = self.bias_voxels * voxel_m / (problem.scale * noise_m)
+        return end.covariance(bias**2, int(np.isfinite(problem.residuals).sum()))
 
     def _kept_scale(self, problem: SceneProblem) -> float:
         """The least scale that leaves nearly all residuals of now within the robust cut."""

@@ -164,19 +164,22 @@ class NormalEquations:
         """Where Gauss-Newton goes from there, [6] about the centre; see `move_about`."""
         return _step(self.H, self.gradients, 0.0, size_m)
 
-    def covariance(self) -> NDArray[np.float64]:
+    def covariance(self, bias: float = 0.0, pixels: int = 0) -> NDArray[np.float64]:
         """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
 
         H^-1 (sum of g g^T over the blocks) H^-1, the sandwich of Liang and Zeger (1986): residuals
         of neighbouring pixels, as of a highlight, may be alike as they please, those of two blocks
-        are taken to be independent.
+        are taken to be independent. To it comes what the residuals do not show, because the pose
+        has given in to it: where all of a block's share of the `pixels` are wrong by one number of
+        the variance `bias` (squared units of the residuals), bias (pixels / blocks) H^-1.
         """
         g = self.gradients.reshape(-1, 6)
         inverse = np.linalg.pinv(self.H, hermitian=True)
         to_camera = np.eye(6)  # from translation and rotation about the centre
         to_camera[:3, 3:] = se3.hat(self.center)
         root = to_camera @ inverse @ g.T
-        return root @ root.T
+        hidden = bias * pixels / len(g)
+        return root @ root.T + hidden * to_camera @ inverse @ to_camera.T
 
 
 class Solution(NamedTuple):

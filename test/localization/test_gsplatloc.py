@@ -279,10 +279,25 @@ def test_the_covariance_covers_what_noise_does(frame: RGBDFrame) -> None:
 
 
 def test_more_noise_makes_the_pose_less_sure(frame: RGBDFrame) -> None:
-    little, much = (LOCALIZER.refine(noisy(frame, m), scene_map(), TRUTH) for m in (0.001, 0.01))
+    sensor = replace(LOCALIZER, bias_voxels=0.0)  # the map's part does not depend on it
+    little, much = (sensor.refine(noisy(frame, m), scene_map(), TRUTH) for m in (0.001, 0.01))
     assert little.covariance is not None
     assert much.covariance is not None
     assert np.trace(much.covariance[:3, :3]) > 3 * np.trace(little.covariance[:3, :3])
+
+
+def test_what_the_map_is_wrong_by_makes_the_pose_less_sure(frame: RGBDFrame) -> None:
+    start = moved(TRUTH, 2, 0.03)
+    exact, coarse = (
+        GSplatLoc(bias_voxels=share).refine(frame, scene_map(), start) for share in (0.0, 1.0)
+    )
+    assert exact.covariance is not None
+    assert coarse.covariance is not None
+    added = coarse.covariance - exact.covariance
+    assert np.linalg.eigvalsh(added).min() > 0
+    # A block of the picture may be 1 cm off: a hundredth of a metre over the root of 64 of them.
+    sigma = np.sqrt(np.linalg.eigvalsh(added[:3, :3]).min())
+    assert 0.2 * 0.01 / 8 < sigma < 5 * 0.01 / 8
 
 
 def test_along_a_bare_wall_the_camera_is_least_sure() -> None:
