@@ -145,6 +145,8 @@ class GSplatLoc:
         Level(160, 10, 2.0, 1e-4),
         Level(320, 12, 1.0, 1e-4),
     )
+    # Nor does it go on for steps shorter than this share of what the residuals leave open.
+    enough_sigmas: NonNegative = 0.7
     # Coarse levels of detail are centimetres off. Where the first step of a level would be shorter
     # than this, it would only lead a good start astray.
     lead_px: NonNegative = 0.7
@@ -235,7 +237,10 @@ class GSplatLoc:
             scale = min(self._next_scale(problem), level.most)
             # So short a step changes nothing that is worth another rendering, unless what is
             # left has become much smaller than was expected.
-            at_rest = reach(taken, problem.size_m) < level.at_rest
+            at_rest = (
+                reach(taken, problem.size_m) < level.at_rest
+                or end.sigmas(taken) < self.enough_sigmas
+            )
             if at_rest and scale > 0.5 * problem.scale:
                 return Solution(T, used, end, problem)
             if not at_rest:  # what still moves has to be seen to move

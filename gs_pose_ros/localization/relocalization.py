@@ -117,6 +117,7 @@ class KeyframeRelocalizer:
         features = FrameFeatures.of(frame)
         # As of keyframes the largest, but twice as many: these are seen from nearer by, too.
         largest = np.argsort(-features.scales, kind='stable')[: 2 * self.settings.features]
+        largest.sort()
         query, pixels = features.descriptors[largest], features.pixels[largest]
         similar = self.vectors @ vlad(query, self.words)
         nearest = np.argsort(-similar)[: self.settings.retrieved]

@@ -56,7 +56,7 @@ class OutputSettings:
         'the root of the frames of a camera alone, as camera_link; empty: that of the images.',
     )
     tf_ahead_s: NonNegative = setting(
-        0.1, 'TF is stamped later than the image by this, so that it holds until the next one.'
+        0.1, 'TF to odometry is stamped so much later than the image: until the next one it holds.'
     )
     path_length: Queue = setting(1000, 'Poses that `~/path` holds; beyond, every second is left.')
     cloud_points: Count = setting(200_000, 'Points of `~/map_cloud` at most, evenly chosen.')
@@ -128,11 +128,15 @@ class CameraOutput:
             self._path.publish(Path(header=in_map, poses=self._poses))
 
     def transform(
-        self, header: Header, map_frame: str, child: str, T_map_child: NDArray[np.float64]
+        self,
+        header: Header,
+        map_frame: str,
+        child: str,
+        T_map_child: NDArray[np.float64],
+        ahead_s: float,
     ) -> None:
-        """TF from the map to a frame."""
-        ahead_ns = round(1e9 * self._node.settings.output.tf_ahead_s)
-        stamp = ns_to_stamp(stamp_to_ns(header.stamp) + ahead_ns)
+        """TF from the map to a frame, stamped later than the image by some time."""
+        stamp = ns_to_stamp(stamp_to_ns(header.stamp) + round(1e9 * ahead_s))
         in_map = Header(stamp=stamp, frame_id=map_frame)
         self._tf.sendTransform(transform_to_message(in_map, child, T_map_child))
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -66,6 +66,13 @@ class LocalizerSettings(StageSettings):
     build: MapSettings = field(default_factory=MapSettings)
 
 
+class _Use(NamedTuple):
+    """The map that is used, and the camera's state in it."""
+
+    stored: StoredMap
+    tracker: CameraTracker
+
+
 class _Wish:
     """A call of `~/relocalize` that waits for its answer."""
 
@@ -84,7 +91,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
         super().__init__('gsplatloc', LocalizerSettings(), **kwargs)
         self._localizer = localizer
         self._lock = threading.Lock()
-        self._tracker: CameraTracker | None = None
+        self._used: _Use | None = None
         self._wish: _Wish | None = None
         self._paused = self._again = False
         self._last_odometry: NDArray[np.float64] | None = None
@@ -102,7 +109,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
         self.serve(Trigger, '~/resume', lambda _, response: self._pause(False, response))
         if self._localizer is None:
             watch = Stopwatch()
-            rehearse(self._method())
+            rehearse(self.settings.tracker.localizer)  # `paper` would take minutes
             self.get_logger().info(f'ready after {watch():.1f} s')
         if self.settings.map:
             self._open(Path(self.settings.map).expanduser())
@@ -129,9 +136,9 @@ class LocalizerNode(Stage[LocalizerSettings]):
 
     def facts(self) -> dict[str, str]:
         """The map and what is done with it."""
-        stored = self._maps.present if self.active else None
-        if stored is None:
+        if not self.active or self._used is None:
             return {}
+        stored = self._used.stored
         return {
             'map_frame': stored.frame_id,
             'gaussians': str(len(stored.scene)),
@@ -157,7 +164,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
             stored.scene, stored.relocalizer, self.settings.tracker, self._method()
         )
         with self._lock:
-            self._tracker = tracker
+            self._used = _Use(stored, tracker)
         self._out.restart()
         self._out.show_map(stored)
         self.fault('map', '')
@@ -167,14 +174,14 @@ class LocalizerNode(Stage[LocalizerSettings]):
 
     def _give_up_map(self) -> None:
         with self._lock:
-            self._tracker = None
+            self._used = None
 
     def _method(self) -> Localizer:
         s = self.settings
         return self._localizer or (s.paper if s.method == 'paper' else s.tracker.localizer)
 
     def _why_no_map(self) -> str:
-        if self._tracker is not None:
+        if self._used is not None:
             return ''
         if self._maps.building:
             return 'there is no map yet, one is being built'
@@ -201,12 +208,13 @@ class LocalizerNode(Stage[LocalizerSettings]):
     def _work(self, images: ImageSet) -> None:
         watch, header = Stopwatch(), images.header
         with self._lock:
-            tracker, wish, again, self._again = self._tracker, self._wish, self._again, False
-        if self._paused or tracker is None:
+            used, wish, again, self._again = self._used, self._wish, self._again, False
+        if self._paused or used is None:
             missing = CameraLocalization.STATUS_NO_MAP
             status = CameraLocalization.STATUS_PAUSED if self._paused else missing
             self._out.say(header, status, self._why_idle())
             return
+        stored, tracker = used
         if again:
             tracker.reset()
             self._last_odometry = None
@@ -220,8 +228,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
         estimate = tracker.track(frame, self._moved(tracker, T_odom_cam))
         if estimate.found:
             self._last_odometry = T_odom_cam
-        stored = self._maps.present
-        if tracker is not self._tracker or stored is None:  # another map by now
+        if used is not self._used:  # another map by now
             return
         self._publish(images, frame, stored, estimate, watch())
         if wish is not None:
@@ -261,7 +268,9 @@ class LocalizerNode(Stage[LocalizerSettings]):
                         header.frame_id, child, frame.stamp_ns, settings.tf_wait_s
                     )
                 T_map_child = estimate.T_map_cam @ T_cam_child
-                self._out.transform(header, stored.frame_id, child, T_map_child)
+                # Odometry drifts slowly: where its origin is holds until the next image has come.
+                ahead_s = settings.output.tf_ahead_s if child == settings.odom_frame else 0.0
+                self._out.transform(header, stored.frame_id, child, T_map_child, ahead_s)
             except GsPoseError as error:
                 warning = f'{stored.frame_id} → {child} is not published: {error}'
             self.fault('tf', warning)

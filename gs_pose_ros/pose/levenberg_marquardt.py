@@ -164,6 +164,11 @@ class NormalEquations:
         """Where Gauss-Newton goes from there, [6] about the centre; see `move_about`."""
         return _step(self.H, self.gradients, 0.0, size_m)
 
+    def sigmas(self, step: NDArray[np.float64]) -> float:
+        """A step [6] about the centre in standard deviations of the pose, by the residuals."""
+        pull = np.linalg.lstsq(self.gradients.reshape(-1, 6).T, self.H @ step, rcond=None)[0]
+        return float(np.linalg.norm(pull))
+
     def covariance(self, bias: float = 0.0, pixels: int = 0) -> NDArray[np.float64]:
         """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
 
