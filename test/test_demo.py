@@ -402,7 +402,8 @@ def test_a_killed_demo_takes_its_nodes_along(tmp_path: Path) -> None:
     while not (log.exists() and '0 objects' in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     nodes = children(demo.pid)
-    assert len(nodes) == len(graph.NODES)
+    values = dataclasses.asdict(graph.GraphArguments())
+    assert len(nodes) == sum(node.wanted(values) for node in graph.NODES)
     demo.terminate()
     assert demo.wait(60) == 128 + signal.SIGTERM
     assert not [pid for pid in nodes if Path(f'/proc/{pid}').exists()]
