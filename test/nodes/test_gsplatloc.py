@@ -93,15 +93,16 @@ def show_until(
     world: World, statuses: list[CameraLocalization], T_map_cam: Pose, *wanted: int, **changes: Any
 ) -> CameraLocalization:
     """The same picture again and again; the first status of those wanted."""
-    frame, before = view(T_map_cam), len(statuses)
+    frame, before, first_ns = view(T_map_cam), len(statuses), 0
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         stamp_ns = show_frame(world, frame, **changes)
+        first_ns = first_ns or stamp_ns  # what was shown before may be answered only now
         patience = time.monotonic() + 2  # a picture may come before all are connected
         while newest(statuses) < stamp_ns and time.monotonic() < patience:
             time.sleep(0.01)
         for msg in statuses[before:]:
-            if msg.status in wanted:
+            if msg.status in wanted and stamp_to_ns(msg.header.stamp) >= first_ns:
                 return msg
     said = [(msg.status, msg.reason) for msg in statuses[before:]]
     raise AssertionError(f'in vain for {wanted}: {said}')
@@ -445,12 +446,14 @@ def test_relocalize_near_a_pose_or_from_nothing(
     start()
     show_until(world, statuses, HERE, OK)
     there = moved(HERE, 5, 0.1)
+    show_until(world, statuses, there, *FOUND)  # a request is answered by the images that follow
     request = Relocalize.Request(near=True, pose=pose_to_message(moved(there, 2, 0.05, 1)))
     answer = asked(world, request, there)
     assert answer.success, answer.message
     assert pose_error(pose_from_message(answer.pose.pose), there)[1] < 5
     assert answer.pose.header.frame_id == 'map'
     assert asked(world, Relocalize.Request(), there).success
+    show_until(world, statuses, OUTSIDE, LOST)
     nowhere = asked(world, Relocalize.Request(timeout=1.0), OUTSIDE)
     assert not nowhere.success
     assert nowhere.message
