@@ -109,11 +109,7 @@ def pose_from_message(pose: Message) -> NDArray[np.float64]:
         GsPoseError: not finite, or the quaternion is not of unit length.
 
     """
-    p, q = pose.position, pose.orientation
-    numbers = np.array([p.x, p.y, p.z, q.w, q.x, q.y, q.z])
-    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > 0.01:
-        raise GsPoseError(f'not a pose: xyz, wxyz = {numbers.tolist()}')
-    return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
+    return _rigid('pose', pose.position, pose.orientation, 0.01)
 
 
 def transform_from_message(transform: Message) -> NDArray[np.float64]:
@@ -123,11 +119,14 @@ def transform_from_message(transform: Message) -> NDArray[np.float64]:
         GsPoseError: not finite, or the quaternion is not of unit length.
 
     """
-    t, q = transform.translation, transform.rotation
-    numbers = np.array([t.x, t.y, t.z, q.w, q.x, q.y, q.z])
     # Broadcasters round more than estimators do.
-    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > 0.1:
-        raise GsPoseError(f'not a transform: xyz, wxyz = {numbers.tolist()}')
+    return _rigid('transform', transform.translation, transform.rotation, 0.1)
+
+
+def _rigid(what: str, p: Message, q: Message, tolerance: float) -> NDArray[np.float64]:
+    numbers = np.array([p.x, p.y, p.z, q.w, q.x, q.y, q.z])
+    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > tolerance:
+        raise GsPoseError(f'not a {what}: xyz, wxyz = {numbers.tolist()}')
     return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
 
 
