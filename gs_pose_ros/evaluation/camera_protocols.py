@@ -35,8 +35,6 @@ LOCALIZERS: dict[Method, Callable[[], Localizer]] = {'lm': GSplatLoc, 'paper': P
 # From frame to frame the start is all that is known; in a map there are keyframes as well.
 PAIRWISE: dict[Method, Callable[[], Localizer]] = {**LOCALIZERS, 'lm': WideStart}
 NO_DEPTH = 'the depth image has too few valid pixels'
-_VOXEL_M = (0.001, 0.02)
-_MEASURED = 20  # frames of which the size of the voxels is taken
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def in_a_map(
 
 def single_map(frame: RGBDFrame, T_map_cam: Pose, voxel_m: float = 0.0) -> SceneMap:
     """A map of one frame, ready to be drawn."""
-    cloud = VoxelCloud(FusionSettings(voxel_m=voxel_m or automatic_voxel([frame])))
+    cloud = VoxelCloud(FusionSettings(voxel_m=voxel_m))
     cloud.add(frame, T_map_cam)
     return _ready(SceneMap.from_cloud(cloud))
 
@@ -199,22 +197,10 @@ def fused_map(
     frames: PosedFrames, voxel_m: float = 0.0, progress: Progress | None = None
 ) -> StoredMap:
     """A map of frames at their true poses."""
-    if not voxel_m:
-        voxel_m = automatic_voxel(frames[k][0] for k in thinned(range(len(frames)), _MEASURED))
     builder = MapBuilder(MapSettings(fusion=FusionSettings(voxel_m=voxel_m)))
     for frame, T_map_cam in (progress or _quietly)(frames, 'map'):
         builder.add(frame, T_map_cam)
     return builder.build()
-
-
-def automatic_voxel(frames: Iterable[RGBDFrame]) -> float:
-    """Two pixels wide at the median distance of what the frames show, within limits; m."""
-    pixels = [
-        float(np.median(frame.depth[frame.depth > 0])) / frame.camera.fx
-        for frame in frames
-        if frame.depth is not None and frame.depth.any()
-    ]
-    return float(np.clip(2 * np.median(pixels), *_VOXEL_M)) if pixels else _VOXEL_M[1]
 
 
 def _ready(scene: SceneMap) -> SceneMap:

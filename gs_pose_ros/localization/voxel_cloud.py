@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from gs_pose_ros.bounds import Count, Distance, Few, NonNegative, Positive, Share
+from gs_pose_ros.bounds import Count, Distance, Few, NonNegative, Share
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 
@@ -19,6 +19,8 @@ _HALF = 1 << (_BITS - 1)
 # Columns of the sums: weight, weighted point, colour, normal and reach, and frames.
 _WEIGHT, _POINT, _COLOR, _NORMAL, _REACH, _FRAMES = 0, np.s_[1:4], np.s_[4:7], np.s_[7:10], 10, 11
 _COLUMNS = 12
+_AUTOMATIC_PX = 2.0
+_AUTOMATIC_M = (0.001, 0.02)
 
 
 class OrientedPoints(NamedTuple):
@@ -34,7 +36,8 @@ class OrientedPoints(NamedTuple):
 class FusionSettings:
     """Which measurements count, and how finely they are held."""
 
-    voxel_m: Positive = 0.01
+    # 0: two pixels wide at the median distance of the first frame, 1 mm at least, 2 cm at most.
+    voxel_m: NonNegative = 0.0
     max_points: Count = 1_000_000  # of more, voxels are made twice as wide
     near_m: Distance = 0.1
     far_m: Distance = 6.0
@@ -52,7 +55,7 @@ class VoxelCloud:
 
     def __init__(self, settings: FusionSettings) -> None:
         self.settings = settings
-        self.voxel_m = float(settings.voxel_m)
+        self.voxel_m = float(settings.voxel_m or _AUTOMATIC_M[1])
         self.frames = 0  # that any measurement is from
         self._keys = np.zeros(0, np.int64)  # sorted
         self._sums = np.zeros((0, _COLUMNS))
@@ -63,6 +66,9 @@ class VoxelCloud:
     def add(self, frame: RGBDFrame, T_map_cam: NDArray[np.float64]) -> int:
         """Fuse a frame taken at a pose [4, 4]; how many of its measurements were used."""
         seen, weights = _measurements(frame, self.settings)
+        if not self.settings.voxel_m and not self.frames and len(weights):
+            pixel_m = float(np.median(seen.points[:, 2])) / frame.camera.fx
+            self.voxel_m = float(np.clip(_AUTOMATIC_PX * pixel_m, *_AUTOMATIC_M))
         R = T_map_cam[:3, :3]
         placed = seen._replace(
             points=se3.transform(T_map_cam, seen.points), normals=seen.normals @ R.T

@@ -18,7 +18,6 @@ from gs_pose_ros import cli
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.evaluation import camera_protocols
-from gs_pose_ros.evaluation.camera_protocols import automatic_voxel
 from gs_pose_ros.evaluation.camera_run import FramePose
 from gs_pose_ros.evaluation.tum import TumEvaluation
 from gs_pose_ros.frame import RGBDFrame
@@ -241,19 +240,6 @@ def test_what_cannot_be_evaluated_is_named(
     ):
         with pytest.raises(GsPoseError, match=message):
             TumEvaluation(room, **options).run(QUIET)
-
-
-def test_voxels_are_two_pixels_wide_within_limits() -> None:
-    color = np.zeros((120, 160, 3), np.float32)
-
-    def at(metres: float) -> RGBDFrame:
-        return RGBDFrame(color, np.full((120, 160), metres, np.float32), CAMERA)
-
-    assert automatic_voxel([at(0.65)]) == pytest.approx(0.01)
-    assert automatic_voxel([at(0.01)]) == 0.001
-    assert automatic_voxel([at(5.0)]) == 0.02
-    assert automatic_voxel([at(0.0)]) == 0.02
-    assert automatic_voxel([at(0.0), at(0.65)]) == pytest.approx(0.01)
 
 
 def test_a_lost_frame_is_lost_without_a_reason_too(room: Path) -> None:

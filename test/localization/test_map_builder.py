@@ -262,5 +262,5 @@ def test_frames_that_share_nothing_make_no_map() -> None:
 
 
 def test_absurd_settings_are_refused() -> None:
-    with pytest.raises(GsPoseError, match=r'fusion\.voxel_m is 0\.0'):
-        MapBuilder(MapSettings(fusion=FusionSettings(voxel_m=0.0)))
+    with pytest.raises(GsPoseError, match=r'fusion\.voxel_m is -0\.01'):
+        MapBuilder(MapSettings(fusion=FusionSettings(voxel_m=-0.01)))

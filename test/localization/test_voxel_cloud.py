@@ -190,6 +190,23 @@ def test_only_depths_within_the_limits_are_used() -> None:
         assert cloud.add(frame, np.eye(4)) == share * CAMERA.width * CAMERA.height
 
 
+def test_voxels_are_two_pixels_wide_within_limits_where_the_first_frame_measured() -> None:
+    sharp = replace(CAMERA, fx=10 * CAMERA.fx, fy=10 * CAMERA.fy)
+
+    def at(metres: float, camera: Camera = CAMERA) -> RGBDFrame:
+        return replace(plane_frame((0, 0, -1), metres), camera=camera)
+
+    nothing = replace(at(1.0), depth=np.zeros(CAMERA.shape, np.float32))
+    for frames, voxel_m in (
+        ([at(0.5)], 1 / CAMERA.fx),
+        ([at(0.2, sharp)], 0.001),
+        ([at(5.0)], 0.02),
+        ([nothing], 0.02),
+        ([nothing, at(0.5), at(5.0)], 1 / CAMERA.fx),
+    ):
+        assert fused(*frames, voxel_m=0.0).voxel_m == pytest.approx(voxel_m)
+
+
 def test_a_frame_without_depth_is_refused() -> None:
     with pytest.raises(ValueError, match='without depth'):
         fused(plane_frame((0, 0, -1), 1.0).without_depth())
