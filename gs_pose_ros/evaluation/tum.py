@@ -87,11 +87,12 @@ class TumEvaluation:
     map_root: Path | None = None
     """Take the map frames from another sequence in the same world frame (b)."""
     voxel_m: float = 0.0
-    """Width of a voxel of the map; 0 is two pixels at the median distance, 1 to 20 mm."""
+    """Width of a voxel of the map; 0 is two pixels where the first frame measured, 1 to 20 mm."""
     max_pairs: int = 0
     """Use only that many pairs, evenly spread (a); 0 is all."""
     paper_pairs: int = 0
-    """Of these, evenly spread, so many get the method as published as well (a): it is slow."""
+    """Of these, evenly spread, so many get the method as published as well (a), on the
+    sensor's depth and on what the query's own points show: it is slow."""
     start: Start = 'relocalize'
     """Find the first frame in the map, or be told its true pose (b)."""
     json: Path | None = None

@@ -51,6 +51,8 @@ class PaperGSplatLoc:
         start = replace(start, stamp_ns=frame.stamp_ns)
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
+        if len(scene) < 2:
+            return start.lost('the map has nothing before the camera')
         gaussians, T_map_aligned = aligned(isotropic(scene))
         gaussians = gaussians.to(self.device)
         observed = torch.from_numpy(frame.depth).to(self.device)
@@ -86,6 +88,16 @@ class PaperGSplatLoc:
         difference = np.where(known, mapped - frame.depth, np.nan)
         noise = self.depth_noise_m + self.depth_noise_per_m2 * mapped**2
         return self.check.judged(out, frame.depth, difference, noise, scene.voxel_m)
+
+    def drawn(
+        self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
+    ) -> RGBDFrame:
+        """The frame with the depth that a map's balls show at a pose, as the paper has it."""
+        T_cam_map = torch.from_numpy(se3.inverse(T_map_cam))
+        with torch.no_grad():
+            _, alpha, depth = render(isotropic(scene).to(self.device), frame.camera, T_cam_map)
+        known = alpha > self.min_alpha
+        return replace(frame, depth=torch.where(known, depth, 0.0).float().cpu().numpy())
 
     def _loss(self, rendering: tuple[Tensor, Tensor, Tensor], observed: Tensor) -> Tensor:
         _, alpha, depth = rendering

@@ -130,6 +130,7 @@ def test_the_command_line_takes_its_options(
         'lm': 2,
         'lm, the same pairs': 1,
         'paper': 1,
+        'paper, drawn depth': 1,
     }
     assert 'pip install small_gicp' in figures['left_out']['gicp']
     assert [row['frame'] for row in figures['frames']['lm']] == ['000001', '000004']

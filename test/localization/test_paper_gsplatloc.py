@@ -13,6 +13,8 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc, aligned, isotropic, sobel
+from gs_pose_ros.localization.scene_map import SceneMap
+from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
 from gs_pose_ros.rendering import render
 
 from .room import CAMERA, camera_pose, moved, pose_error, scene_map, view
@@ -32,10 +34,7 @@ def test_sobel_gives_the_slopes_of_a_plane() -> None:
 def of_balls() -> RGBDFrame:
     """What the paper's own rendering shows from TRUTH: its balls reach beyond edges, by 10 cm of
     depth in the mean of so small a picture, and would pull the camera back from an exact one."""
-    frame = view(TRUTH, SMALL)
-    with torch.no_grad():
-        shown = render(isotropic(scene_map(0.04)), SMALL, torch.from_numpy(se3.inverse(TRUTH)))
-    return replace(frame, depth=torch.where(shown.alpha > 0.5, shown.depth, 0).numpy())
+    return FEW.drawn(view(TRUTH, SMALL), scene_map(0.04), TRUTH)
 
 
 @pytest.mark.parametrize('seed', [0, 1])
@@ -68,6 +67,13 @@ def test_a_frame_without_valid_depth_is_lost() -> None:
         got = FEW.refine(nothing, scene_map(0.04), TRUTH)
         assert got.status is Status.LOST
         assert 'no valid pixel' in got.reason
+
+
+def test_in_a_map_of_nothing_all_are_lost() -> None:
+    empty = SceneMap.from_cloud(VoxelCloud(FusionSettings()))
+    got = FEW.refine(view(TRUTH, SMALL), empty, TRUTH)
+    assert got.status is Status.LOST
+    assert 'nothing before the camera' in got.reason
 
 
 def test_a_start_outside_the_map_is_lost() -> None:
