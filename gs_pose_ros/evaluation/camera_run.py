@@ -42,6 +42,7 @@ class FramePose:
             'status': estimate.status.value,
             'overlap': estimate.overlap,
             'agreement': estimate.agreement,
+            'correlation': None if math.isnan(estimate.correlation) else estimate.correlation,
             'residual_mm': 1000 * estimate.residual_m,
             'iterations': estimate.iterations,
         }

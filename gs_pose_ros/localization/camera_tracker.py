@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -104,15 +105,21 @@ class CameraTracker:
         best = nowhere.lost('no keyframe looks like this')
         for T in self._relocalizer.candidates(frame, self.scene):
             estimate = self._localizer.refine(frame, self.scene, T)
-            if estimate.found and estimate.agreement < self.settings.sure:
-                share = f'{100 * estimate.agreement:.0f} %'
-                estimate = estimate.lost(f'{share} of the depths agree, too few to be found anew')
+            estimate = self._found_anew(estimate)
             better = (estimate.found, estimate.evidence) > (best.found, best.evidence)
             if better or not (best.found or best.overlap):
                 best = estimate
             if best.found and best.evidence > self.settings.enough:
                 break
         return best
+
+    def _found_anew(self, estimate: CameraEstimate) -> CameraEstimate:
+        if estimate.found and estimate.agreement < self.settings.sure:
+            share = f'{100 * estimate.agreement:.0f} %'
+            return estimate.lost(f'{share} of the depths agree, too few to be found anew')
+        if estimate.found and math.isnan(estimate.correlation):
+            return estimate.lost('too little texture in sight to be found anew')
+        return estimate
 
     def _found_first(self, frame: RGBDFrame) -> CameraEstimate:
         """There is nothing that it could contradict: the first pose is believed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -82,12 +83,13 @@ class PaperGSplatLoc:
         T_cam_map = best[1] @ se3.inverse(T_map_aligned)
         out = replace(start, T_map_cam=se3.inverse(T_cam_map), iterations=steps)
         with torch.no_grad():
-            _, alpha, depth = render(gaussians, frame.camera, torch.from_numpy(best[1]))
+            color, alpha, depth = render(gaussians, frame.camera, torch.from_numpy(best[1]))
         known = ((alpha > self.min_alpha) & (observed > 0)).cpu().numpy()
         mapped = depth.double().cpu().numpy()
         difference = np.where(known, mapped - frame.depth, np.nan)
         noise = self.depth_noise_m + self.depth_noise_per_m2 * mapped**2
-        return self.check.judged(out, frame.depth, difference, noise, scene.voxel_m)
+        gray = _gray(color.float().cpu().numpy()), _gray(frame.color)
+        return self.check.judged(out, frame.depth, difference, noise, gray, scene.voxel_m)
 
     def drawn(
         self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
@@ -138,3 +140,7 @@ def aligned(gaussians: Gaussians) -> tuple[Gaussians, NDArray[np.float64]]:
         axes[:, 2] *= -1
     moved = torch.tensor((means - center) @ axes, dtype=torch.float32)
     return replace(gaussians, means=moved), se3.from_rotation_translation(axes, center)
+
+
+def _gray(color: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(color, cv2.COLOR_RGB2GRAY), np.float32)

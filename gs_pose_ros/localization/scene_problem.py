@@ -77,6 +77,17 @@ def _rendered(image, y, x):
     return image[y, 3, x] / alpha, gray / alpha
 
 
+@numba.njit(**_kernel)
+def shown(image):
+    """Depth and gray, each [h, w], of an image [h, 5, w]; 0 where little of the map is there."""
+    height, _, width = image.shape
+    depth, gray = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            depth[y, x], gray[y, x] = _rendered(image, y, x)
+    return depth, gray
+
+
 @numba.njit(inline='always', **_fast)
 def _put(w, at, k, factor, j0, j1, j2, j3, j4, j5, r):
     """Write seven planes from `at` on: Jacobian and residual, times the factor."""

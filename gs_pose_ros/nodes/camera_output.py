@@ -106,6 +106,7 @@ class CameraOutput:
             pose=pose_to_message(estimate.T_map_cam),
             overlap=float(estimate.overlap),
             agreement=float(estimate.agreement),
+            correlation=float(estimate.correlation),
             residual=float(estimate.residual_m),
             iterations=int(estimate.iterations),
             compute_time=float(seconds),

@@ -73,10 +73,21 @@ class FakeRelocalizer:
 
 
 def found(
-    T: Pose, overlap: float = 0.9, agreement: float = 0.9, stamp_ns: int = 0
+    T: Pose,
+    overlap: float = 0.9,
+    agreement: float = 0.9,
+    stamp_ns: int = 0,
+    correlation: float = 0.7,
 ) -> CameraEstimate:
     return CameraEstimate(
-        T, Status.CONVERGED, '', np.eye(6), overlap, agreement, stamp_ns=stamp_ns
+        T,
+        Status.CONVERGED,
+        '',
+        np.eye(6),
+        overlap,
+        agreement,
+        correlation=correlation,
+        stamp_ns=stamp_ns,
     )
 
 
@@ -569,6 +580,18 @@ def test_without_a_start_more_depths_must_agree(agreement: float, status: str) -
     # Where the camera was expected, the check of the localizer is enough.
     tracker, localizer = started()
     localizer.answer = lambda T: found(HERE, 1.0, agreement)
+    assert tracker.track(frame_at(1)).status is Status.TRACKED
+
+
+def test_without_a_start_there_must_be_texture() -> None:
+    got, _ = among([found(place(0), correlation=np.nan)])
+    assert (got.status, got.reason) == (
+        Status.LOST,
+        'too little texture in sight to be found anew',
+    )
+    # Where the camera was expected, depth does: the light may have gone out.
+    tracker, localizer = started()
+    localizer.answer = lambda T: found(HERE, correlation=np.nan)
     assert tracker.track(frame_at(1)).status is Status.TRACKED
 
 

@@ -67,6 +67,7 @@ def test_a_pose_that_is_off_comes_back_exactly(frame: RGBDFrame, seed: int) -> N
     assert got.overlap > 0.8
     assert got.agreement > 0.8
     assert got.residual_m < 0.001
+    assert got.correlation > 0.8
     assert 0 < got.iterations <= sum(level.iterations for level in LOCALIZER.levels)
     assert got.stamp_ns == frame.stamp_ns
 
@@ -76,6 +77,7 @@ def test_depth_alone_suffices(frame: RGBDFrame) -> None:
     got = replace(LOCALIZER, gray_weight=0.0).refine(black, scene_map(), moved(TRUTH, 3, 0.05))
     angle_deg, distance_mm = pose_error(got.T_map_cam, TRUTH)
     assert got.found
+    assert np.isnan(got.correlation)
     assert angle_deg < 0.05
     assert distance_mm < 1
 
@@ -92,7 +94,7 @@ def test_where_depth_does_not_tell_gray_does() -> None:
     wall = camera_pose((0.0, 0.0, 1.0), np.array([-1.0, 0.0, 1.0]))
     # Fused from noisy frames: on a perfect wall rounding alone says which splat hides which, and
     # that may move the pattern of the whole wall by a part of a pixel.
-    cloud = VoxelCloud(FusionSettings())
+    cloud = VoxelCloud(FusionSettings(voxel_m=0.01))
     for seed in range(2):
         cloud.add(noisy(view(wall, Camera(360.0, 360.0, 239.5, 179.5, 480, 360)), seed=seed), wall)
     scene, start = SceneMap.from_cloud(cloud), wall @ se3.exp([0.04, -0.03, 0.02, 0, 0, 0.01])
@@ -102,6 +104,11 @@ def test_where_depth_does_not_tell_gray_does() -> None:
     )
     assert pose_error(blind.T_map_cam, wall)[1] > 20
     assert pose_error(seeing.T_map_cam, wall)[1] < 3  # of a pixel on the wall, 7.5 mm
+    assert seeing.found
+    assert blind.agreement > 0.95
+    assert not blind.found
+    assert 'the texture is not that of the map' in blind.reason
+    assert blind.covariance is None
 
 
 def test_a_moved_world_moves_the_answer(frame: RGBDFrame) -> None:
@@ -319,6 +326,7 @@ def test_the_finer_the_map_the_closer_depths_must_agree(voxel_m: float, status: 
     seen = np.full((6, 8), 0.45, np.float32)
     difference, noise = np.full(seen.shape, 0.008), np.full(seen.shape, 0.0014)
     estimate = CameraEstimate(np.eye(4), Status.CONVERGED)
-    got = MapCheck().judged(estimate, seen, difference, noise, voxel_m)
+    plain = np.zeros_like(seen)
+    got = MapCheck().judged(estimate, seen, difference, noise, (plain, plain), voxel_m)
     assert got.status is status
     assert (got.overlap, got.residual_m) == (1.0, 0.008)
