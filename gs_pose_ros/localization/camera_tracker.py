@@ -48,6 +48,10 @@ class TrackerSettings:
     enough: Share = 0.6
     # Of the depths agree where nothing is known: from everywhere some wall fits another.
     sure: Share = 0.7
+    # Of the texture, or a place is not found anew, and one that was followed is doubted: another
+    # that has it is looked for, once in so many seconds. Colour may lag behind depth by pixels.
+    likely: Share = 0.45
+    doubt_s: NonNegative = 1.0
     # After a gap longer than this the camera is taken to be where it was, not to have gone on.
     predict_s: NonNegative = 0.5
 
@@ -72,6 +76,7 @@ class CameraTracker:
         self._given = T_map_cam
         self._past: list[_Posed] = []  # the last two that were believed
         self._waiting: list[_Posed] = []  # in a row after a jump that is not believed yet
+        self._asked_ns = -(1 << 62)  # when a pose was doubted last
 
     @property
     def last(self) -> NDArray[np.float64] | None:
@@ -91,9 +96,15 @@ class CameraTracker:
         estimate = self._near(frame, [predicted, self._past[-1].T_map_cam])
         if estimate.found and self._apart(estimate.T_map_cam, predicted):
             estimate = estimate.lost('the map pulls away from where the camera can be')
+        if estimate.found and not self._asks(estimate):
+            return self._believed(estimate, Status.TRACKED)
+        other = self._elsewhere(frame, T_last_cam)
+        if other is not None:
+            return self._jumped(other, T_last_cam)
         if estimate.found:
             return self._believed(estimate, Status.TRACKED)
-        return self._elsewhere(frame, estimate, T_last_cam)
+        self._waiting.clear()
+        return estimate
 
     def relocalize(self, frame: RGBDFrame) -> CameraEstimate:
         """The pose from nothing: of all places that look alike, the one that the map confirms."""
@@ -119,7 +130,23 @@ class CameraTracker:
             return estimate.lost(f'{share} of the depths agree, too few to be found anew')
         if estimate.found and math.isnan(estimate.correlation):
             return estimate.lost('too little texture in sight to be found anew')
+        if estimate.found and self._is_doubtful(estimate):
+            value = f'correlation {estimate.correlation:.2f}'
+            return estimate.lost(f'depths agree, but not the texture ({value}), to be found anew')
         return estimate
+
+    def _is_doubtful(self, estimate: CameraEstimate) -> bool:
+        return estimate.correlation < self.settings.likely  # NaN is not: it may be dark
+
+    def _asks(self, estimate: CameraEstimate) -> bool:
+        """Whether the camera is looked for elsewhere although it was followed."""
+        if self._relocalizer is None or not self._is_doubtful(estimate):
+            return False
+        since = (estimate.stamp_ns - self._asked_ns) * 1e-9
+        if not self._waiting and 0 <= since < self.settings.doubt_s:
+            return False
+        self._asked_ns = estimate.stamp_ns
+        return True
 
     def _found_first(self, frame: RGBDFrame) -> CameraEstimate:
         """There is nothing that it could contradict: the first pose is believed."""
@@ -131,25 +158,30 @@ class CameraTracker:
         return self._believed(estimate, Status.CONVERGED) if estimate.found else estimate
 
     def _elsewhere(
-        self, frame: RGBDFrame, failed: CameraEstimate, T_last_cam: NDArray[np.float64] | None
-    ) -> CameraEstimate:
-        """Lost: look near where it seemed to be in the frame before, then everywhere."""
-        estimate, waiting = failed, self._waited(T_last_cam)
+        self, frame: RGBDFrame, T_last_cam: NDArray[np.float64] | None
+    ) -> CameraEstimate | None:
+        """Found near where it seemed to be in the frame before, or anywhere."""
+        waiting = self._waited(T_last_cam)
         # What jumped here with the last belief was looked for near it already.
         if waiting is not None and self._waiting[-1].stamp_ns != self._past[-1].stamp_ns:
-            estimate = self._localizer.refine(frame, self.scene, waiting)
-        if not estimate.found:
-            estimate = self.relocalize(frame)
-        if not estimate.found:
-            self._waiting.clear()
-            return failed
+            estimate = self._found_anew(self._localizer.refine(frame, self.scene, waiting))
+            if estimate.found:
+                return estimate
+        estimate = self.relocalize(frame)
+        return estimate if estimate.found else None
+
+    def _jumped(
+        self, estimate: CameraEstimate, T_last_cam: NDArray[np.float64] | None
+    ) -> CameraEstimate:
+        """What was found elsewhere, believed if the camera can have gone there or frames agree."""
+        waiting = self._waited(T_last_cam)
         if self._may_be(estimate, T_last_cam):
             return self._believed(estimate, Status.CONVERGED)
         jumps = waiting is not None and self._apart(estimate.T_map_cam, waiting)
         if jumps and estimate.evidence < self.settings.enough:
             # Each says something else; only what the map explains well may jump every time.
             self._waiting.clear()
-        self._waiting.append(_Posed(frame.stamp_ns, estimate.T_map_cam, T_last_cam))
+        self._waiting.append(_Posed(estimate.stamp_ns, estimate.T_map_cam, T_last_cam))
         if len(self._waiting) < self.settings.confirmations:
             last = self._past[-1].T_map_cam
             distance = np.linalg.norm(estimate.T_map_cam[:3, 3] - last[:3, 3])
@@ -182,16 +214,17 @@ class CameraTracker:
         return not self._apart(estimate.T_map_cam, last.T_map_cam, factor)
 
     def _near(self, frame: RGBDFrame, starts: list[NDArray[np.float64]]) -> CameraEstimate:
-        """The first start from which the pose is found, or the failure of the first."""
-        first = self._localizer.refine(frame, self.scene, starts[0])
-        if first.found:
-            return first
+        """The first pose that is found, of doubtful ones the likelier, or the first failure."""
+        best = self._localizer.refine(frame, self.scene, starts[0])
         for T in starts[1:]:
+            if best.found and not self._is_doubtful(best):
+                break
             if not np.allclose(T, starts[0], atol=1e-3):
                 estimate = self._localizer.refine(frame, self.scene, T)
-                if estimate.found:
-                    return estimate
-        return first
+                likelier = best.found and best.correlation >= estimate.correlation
+                if estimate.found and not likelier:
+                    best = estimate
+        return best
 
     def _predicted(
         self, stamp_ns: int, T_last_cam: NDArray[np.float64] | None

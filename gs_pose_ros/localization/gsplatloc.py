@@ -94,9 +94,8 @@ class MapCheck:
     # or of the map, whose error grows with its voxels: a bin 0.4 m away, in voxels of 1.4 mm, is
     # not confirmed by what lies 1 cm off.
     map_voxels: NonNegative = 0.7
-    # Of the texture: along a wall all depths agree as well. There it reached 0.42 at most; of 700
-    # right poses in rooms none had less than 0.54, in sparse maps of dark shelves 0.42.
-    min_correlation: Share = 0.45
+    # Of the texture, of which another place of the same depths has as good as none.
+    min_correlation: Share = 0.1
 
     def judged(
         self,
@@ -148,7 +147,9 @@ class Level(NamedTuple):
     width: int  # px, or as close to it as whole pixels joined come
     iterations: int
     most: float  # the largest scale of the residuals, in sigmas of the sensor
-    at_rest: float  # shares of the distance by which the last step moves at most
+    # Share of the distance by which the last step moves at most; at the finest level for residuals
+    # of one sigma, less for smaller ones: what fits the map exactly is followed further.
+    at_rest: float
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class GSplatLoc:
     levels: tuple[Level, ...] = (
         Level(80, 10, 100.0, 5e-4),
         Level(160, 10, 2.0, 1e-4),
-        Level(320, 12, 1.0, 1e-4),
+        Level(320, 12, 1.0, 2e-4),
     )
     # Nor does it go on for steps shorter than this share of what the residuals leave open.
     enough_sigmas: NonNegative = 0.7
@@ -254,7 +255,7 @@ class GSplatLoc:
             # So short a step changes nothing that is worth another rendering, unless what is
             # left has become much smaller than was expected.
             at_rest = (
-                reach(taken, problem.size_m) < level.at_rest
+                reach(taken, problem.size_m) < level.at_rest * scale
                 or end.sigmas(taken) < self.enough_sigmas
             )
             if at_rest and scale > 0.5 * problem.scale:

@@ -595,6 +595,56 @@ def test_without_a_start_there_must_be_texture() -> None:
     assert tracker.track(frame_at(1)).status is Status.TRACKED
 
 
+def test_without_a_start_the_texture_must_be_that_of_the_map() -> None:
+    got, _ = among([found(place(0), correlation=0.44)])
+    assert got.status is Status.LOST
+    assert 'not the texture (correlation 0.44)' in got.reason
+    got, _ = among([found(place(0), correlation=0.44), found(place(1), correlation=0.46)])
+    assert got.status is Status.CONVERGED
+    np.testing.assert_array_equal(got.T_map_cam, place(1))
+
+
+# --- Doubts ------------------------------------------------------------------------------------
+
+
+def doubting(there: Pose, correlation: float) -> tuple[CameraTracker, FakeRelocalizer]:
+    """At HERE, where the texture is not that of the map, with one keyframe."""
+    relocalizer = FakeRelocalizer([there])
+    tracker, localizer = started(relocalizer)
+
+    def answer(T: Pose) -> CameraEstimate:
+        near = np.linalg.norm(T[:3, 3] - HERE[:3, 3]) < 0.1
+        return found(HERE, correlation=0.3) if near else found(there, correlation=correlation)
+
+    localizer.answer = answer
+    relocalizer.calls = 0
+    return tracker, relocalizer
+
+
+def test_a_doubtful_place_is_kept_where_no_other_has_the_texture() -> None:
+    tracker, relocalizer = doubting(place(3), 0.4)
+    got = tracker.track(frame_at(1))
+    assert got.status is Status.TRACKED
+    np.testing.assert_array_equal(got.T_map_cam, HERE)
+    assert relocalizer.calls == 1
+
+
+def test_a_doubtful_place_is_left_for_one_that_has_the_texture() -> None:
+    tracker, _ = doubting(place(3), 0.8)
+    states = [tracker.track(frame_at(1 + k)) for k in range(3)]
+    assert 'confirmed by 1 of 3 frames' in states[0].reason
+    assert 'confirmed by 2 of 3 frames' in states[1].reason
+    assert states[2].status is Status.CONVERGED
+    np.testing.assert_array_equal(states[2].T_map_cam, place(3))
+
+
+def test_what_is_doubted_is_looked_for_once_a_second() -> None:
+    tracker, relocalizer = doubting(place(3), 0.4)
+    frames = round(2.5e9 / FRAME_NS)
+    assert all(tracker.track(frame_at(1 + k)).found for k in range(frames))
+    assert relocalizer.calls == 3
+
+
 def test_nothing_that_looks_alike_is_a_reason() -> None:
     got, localizer = among([])
     assert (got.status, got.reason) == (Status.LOST, 'no keyframe looks like this')
