@@ -115,8 +115,7 @@ class CameraTracker:
             return nowhere.lost('the camera is lost, and the map has no keyframes')
         best = nowhere.lost('no keyframe looks like this')
         for T in self._relocalizer.candidates(frame, self.scene):
-            estimate = self._localizer.refine(frame, self.scene, T)
-            estimate = self._found_anew(estimate)
+            estimate = self._found_anew(self._localizer.refine(frame, self.scene, T))
             better = (estimate.found, estimate.evidence) > (best.found, best.evidence)
             if better or not (best.found or best.overlap):
                 best = estimate
