@@ -44,7 +44,8 @@ class TrackerSettings:
     # What is lost may go as far again each second, but no more seconds than these: what was lost
     # for a minute may be anywhere, and then one frame does not say where.
     lost_s: NonNegative = 3.0
-    # Of several places the first is taken whose overlap times agreement is more than this.
+    # Of several places the first is taken whose overlap times agreement is more than this, and
+    # of one that was followed no less is believed if the texture is not the map's.
     enough: Share = 0.6
     # Of the depths agree where nothing is known: from everywhere some wall fits another.
     sure: Share = 0.7
@@ -96,6 +97,9 @@ class CameraTracker:
         estimate = self._near(frame, [predicted, self._past[-1].T_map_cam])
         if estimate.found and self._apart(estimate.T_map_cam, predicted):
             estimate = estimate.lost('the map pulls away from where the camera can be')
+        doubtful = estimate.found and self._is_doubtful(estimate)
+        if doubtful and estimate.evidence < self.settings.enough:
+            estimate = estimate.lost('little of the map is in sight, and its texture is another')
         if estimate.found and not self._asks(estimate):
             return self._believed(estimate, Status.TRACKED)
         other = self._elsewhere(frame, T_last_cam)

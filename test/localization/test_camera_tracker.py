@@ -638,6 +638,15 @@ def test_a_doubtful_place_is_left_for_one_that_has_the_texture() -> None:
     np.testing.assert_array_equal(states[2].T_map_cam, place(3))
 
 
+def test_a_doubtful_place_is_lost_where_little_of_it_is_in_sight() -> None:
+    tracker, localizer = started()
+    for overlap, status in ((0.7, Status.TRACKED), (0.6, Status.LOST)):
+        localizer.answer = lambda T, share=overlap: found(HERE, share, 0.9, correlation=0.3)
+        assert tracker.track(frame_at(1)).status is status
+    localizer.answer = lambda T: found(HERE, 0.6, 0.9, correlation=0.5)
+    assert tracker.track(frame_at(2)).status is Status.TRACKED
+
+
 def test_what_is_doubted_is_looked_for_once_a_second() -> None:
     tracker, relocalizer = doubting(place(3), 0.4)
     frames = round(2.5e9 / FRAME_NS)
