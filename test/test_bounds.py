@@ -17,7 +17,7 @@ def test_defaults_are_within_their_bounds() -> None:
 @pytest.mark.parametrize(
     ('part', 'name', 'value'),
     [
-        ('fusion', 'voxel_m', 0.0),
+        ('fusion', 'voxel_m', -0.01),
         ('fusion', 'voxel_m', float('nan')),
         ('fusion', 'voxel_m', float('inf')),
         ('fusion', 'far_m', 1000.0),

@@ -77,7 +77,7 @@ def test_a_map_is_replaced_and_nothing_else_is(
     ('options', 'message'),
     [
         (['--out', 'a b'], 'map id'),
-        (['--out', 'hall', '--settings.fusion.voxel-m', '0'], 'fusion.voxel_m is 0.0'),
+        (['--out', 'hall', '--settings.fusion.voxel-m', '-0.01'], 'fusion.voxel_m is -0.01'),
         (['--out', 'hall', '--frame-list', 'missing.txt'], 'missing.txt'),
     ],
 )
