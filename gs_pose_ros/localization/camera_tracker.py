@@ -100,11 +100,10 @@ class CameraTracker:
         doubtful = estimate.found and self._is_doubtful(estimate)
         if doubtful and estimate.evidence < self.settings.enough:
             estimate = estimate.lost('little of the map is in sight, and its texture is another')
-        if estimate.found and not self._asks(estimate):
-            return self._believed(estimate, Status.TRACKED)
-        other = self._elsewhere(frame, T_last_cam)
-        if other is not None:
-            return self._jumped(other, T_last_cam)
+        if not estimate.found or self._asks(estimate):
+            other = self._elsewhere(frame, T_last_cam)
+            if other is not None:
+                return self._jumped(other, T_last_cam)
         if estimate.found:
             return self._believed(estimate, Status.TRACKED)
         self._waiting.clear()
@@ -128,12 +127,15 @@ class CameraTracker:
         return best
 
     def _found_anew(self, estimate: CameraEstimate) -> CameraEstimate:
-        if estimate.found and estimate.agreement < self.settings.sure:
+        """The same, LOST if it would do only where the camera was expected."""
+        if not estimate.found:
+            return estimate
+        if estimate.agreement < self.settings.sure:
             share = f'{100 * estimate.agreement:.0f} %'
             return estimate.lost(f'{share} of the depths agree, too few to be found anew')
-        if estimate.found and math.isnan(estimate.correlation):
+        if math.isnan(estimate.correlation):
             return estimate.lost('too little texture in sight to be found anew')
-        if estimate.found and self._is_doubtful(estimate):
+        if self._is_doubtful(estimate):
             value = f'correlation {estimate.correlation:.2f}'
             return estimate.lost(f'depths agree, but not the texture ({value}), to be found anew')
         return estimate
@@ -142,7 +144,7 @@ class CameraTracker:
         return estimate.correlation < self.settings.likely  # NaN is not: it may be dark
 
     def _asks(self, estimate: CameraEstimate) -> bool:
-        """Whether the camera is looked for elsewhere although it was followed."""
+        """Whether the camera is looked for elsewhere although it was followed; notes when."""
         if self._relocalizer is None or not self._is_doubtful(estimate):
             return False
         since = (estimate.stamp_ns - self._asked_ns) * 1e-9
