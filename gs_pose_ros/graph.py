@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.ros_compat.share import share_folder, transport_environment
+from gs_pose_ros.share import share_folder, transport_environment
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from gs_pose_ros.field_docs import field_docs
 from gs_pose_ros.graph import (
     NODES,
     GraphArguments,
@@ -21,8 +22,7 @@ from gs_pose_ros.graph import (
     default_params_file,
     parameter_value,
 )
-from gs_pose_ros.ros_compat.field_docs import field_docs
-from gs_pose_ros.ros_compat.share import share_folder, transport_environment
+from gs_pose_ros.share import share_folder, transport_environment
 from launch import LaunchContext, LaunchDescription
 
 

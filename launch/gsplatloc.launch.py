@@ -8,7 +8,7 @@ from __future__ import annotations
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-from gs_pose_ros.ros_compat.share import share_folder
+from gs_pose_ros.share import share_folder
 from launch import LaunchDescription
 
 

@@ -25,7 +25,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from gs_pose_ros.bounds import Bounds
-from gs_pose_ros.ros_compat.field_docs import field_docs
+from gs_pose_ros.field_docs import field_docs
 
 S = TypeVar('S')
 T = TypeVar('T')

@@ -33,7 +33,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.parameters import Parameters, setting
-from gs_pose_ros.ros_compat.share import transport_environment
+from gs_pose_ros.share import transport_environment
 
 # By default rclpy adds two events to every publisher and subscription, to log them; its executor
 # walks through all of them at every message: two thirds of the time that a node spent on taking an

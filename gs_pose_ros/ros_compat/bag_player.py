@@ -22,7 +22,7 @@ from rosgraph_msgs.msg import Clock
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.ros_compat.bags import open_bag, typestore
-from gs_pose_ros.ros_compat.share import share_folder
+from gs_pose_ros.share import share_folder
 
 # Playing by hand at most this far between two looks at the clock (s).
 _TICK_S = 0.02

@@ -26,8 +26,8 @@ from gs_pose_ros.ros_compat.frame_decoding import (
     pose_from_message,
     stamp_to_ns,
 )
-from gs_pose_ros.ros_compat.share import share_folder
 from gs_pose_ros.ros_compat.transform_tree import TransformTree
+from gs_pose_ros.share import share_folder
 
 _IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _INFO = 'sensor_msgs/msg/CameraInfo'

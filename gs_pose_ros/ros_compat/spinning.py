@@ -11,7 +11,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-from gs_pose_ros.ros_compat.share import transport_environment
+from gs_pose_ros.share import transport_environment
 
 
 @contextmanager

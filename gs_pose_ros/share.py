@@ -14,7 +14,7 @@ def share_folder() -> Path:
 
     The wheels do not set AMENT_PREFIX_PATH, so the index alone does not find it.
     """
-    source = Path(__file__).resolve().parents[2]
+    source = Path(__file__).resolve().parents[1]
     if (source / 'package.xml').is_file() and (source / 'config').is_dir():
         return source
     try:
