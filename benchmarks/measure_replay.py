@@ -23,9 +23,9 @@ from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.localization.camera_tracker import CameraTracker
 from gs_pose_ros.localization.map_store import load_map
 from gs_pose_ros.localization.sequences import chosen, read_sequence
+from gs_pose_ros.recording.bag_writing import WriteBag
+from gs_pose_ros.recording.bags import find_topics, read_frames
 from gs_pose_ros.ros_compat.bag_player import BagPlayer
-from gs_pose_ros.ros_compat.bag_writing import WriteBag
-from gs_pose_ros.ros_compat.bags import find_topics, read_frames
 from gs_pose_ros.ros_compat.build_map import BuildMap
 from gs_pose_ros.ros_compat.camera_collector import CameraCollector
 from gs_pose_ros.ros_compat.spinning import spinning_node

@@ -35,7 +35,7 @@ from gs_pose_ros.nodes.conversions import camera_to_message, image_to_message, n
 from gs_pose_ros.nodes.tracks import Track
 from gs_pose_ros.objects.bop_dataset import read_bop_split
 from gs_pose_ros.pose.lm_refiner import LMRefiner
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.ros_compat.spinning import spinning_node
 
 PERIOD_S = 1 / 30

@@ -47,8 +47,8 @@ from gs_pose_ros.nodes.conversions import (
 )
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, run
-from gs_pose_ros.ros_compat.bags import read_frames
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.bags import read_frames
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.ros_compat.spinning import spinning_node
 
 HOP = (

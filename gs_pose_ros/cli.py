@@ -23,7 +23,7 @@ _COMMANDS = {
     'register': ('gs_pose_ros.ros_compat.register', 'Register', 'register an object from files'),
     'up': ('gs_pose_ros.graph', 'Up', 'start the nodes as processes'),
     'replay': ('gs_pose_ros.replay', 'Replay', 'play a bag onto the live topics'),
-    'bag': ('gs_pose_ros.ros_compat.bag_writing', 'WriteBag', 'make a bag of a folder of frames'),
+    'bag': ('gs_pose_ros.recording.bag_writing', 'WriteBag', 'make a bag of a folder of frames'),
     'record': ('gs_pose_ros.replay', 'Record', 'write live topics into a bag'),
     'compile': (
         'gs_pose_ros.compilation',

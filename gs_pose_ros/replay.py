@@ -19,7 +19,7 @@ from tyro.conf import Positional
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.localization.sequences import write_tum_trajectory
-from gs_pose_ros.ros_compat.bags import CameraTopics, find_topics, read_frames, read_transforms
+from gs_pose_ros.recording.bags import CameraTopics, find_topics, read_frames, read_transforms
 
 if TYPE_CHECKING:
     from gs_pose_ros.evaluation.evaluation import Evaluation

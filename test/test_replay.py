@@ -15,11 +15,11 @@ from rosbags.rosbag2 import StoragePlugin
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.recording.bag_writing import camera_info, image, transform, write_bag
+from gs_pose_ros.recording.bags import read_bag_frames, read_transforms, typestore
+from gs_pose_ros.recording.frame_decoding import frame_from_messages
+from gs_pose_ros.recording.registration_source import RegistrationSource
 from gs_pose_ros.replay import CameraTopics, Record, Replay, find_topics, read_frames
-from gs_pose_ros.ros_compat.bag_writing import camera_info, image, transform, write_bag
-from gs_pose_ros.ros_compat.bags import read_bag_frames, read_transforms, typestore
-from gs_pose_ros.ros_compat.frame_decoding import frame_from_messages
-from gs_pose_ros.ros_compat.registration_source import RegistrationSource
 from test.nodes.conftest import World, world  # noqa: F401
 
 ROOT = Path(__file__).parents[1]

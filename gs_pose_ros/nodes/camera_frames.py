@@ -11,7 +11,7 @@ from rclpy.time import Time
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.stage import Stage
-from gs_pose_ros.ros_compat.frame_decoding import transform_from_message
+from gs_pose_ros.recording.frame_decoding import transform_from_message
 from gs_pose_ros.ros_compat.tf import Buffer, TransformException, TransformListener
 
 _POLL_S = 0.005

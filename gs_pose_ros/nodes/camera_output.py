@@ -32,7 +32,7 @@ from gs_pose_ros.nodes.conversions import (
 )
 from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage
-from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 from gs_pose_ros.ros_compat.tf import TransformBroadcaster
 from gs_pose_ros.visualization import draw_map_comparison
 

@@ -23,8 +23,8 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.msg import ObjectDetection, ObjectInfo, ObjectPose
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.ros_compat.cv_bridge import CvBridge, CvBridgeError
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
 
 # Variance (m^2, rad^2) that stands for "nothing known"; zeros would mean "exactly known".
 UNKNOWN_VARIANCE = 1e6

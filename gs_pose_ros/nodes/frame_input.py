@@ -18,7 +18,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
 from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.stage import Stage
-from gs_pose_ros.ros_compat.frame_decoding import frame_from_messages, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import frame_from_messages, stamp_to_ns
 from gs_pose_ros.ros_compat.message_filters import Subscriber, TimeSynchronizer
 
 # Topics may be a few frames out of step with each other; a bag that starts again is further off.

@@ -43,7 +43,7 @@ from gs_pose_ros.pose.lie_refiner import LieRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 
 Masks = dict[tuple[str, int], NDArray[np.bool_]]
 # Between an image and the next: an object has not moved out of a refiner's reach.

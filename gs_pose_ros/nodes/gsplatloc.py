@@ -37,7 +37,7 @@ from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.map_service import MapService
 from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.stage import Stage, StageSettings, Stopwatch, run
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message
+from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.srv import Relocalize
 
 # A median depth outside of this (m) is one in the wrong unit.

@@ -15,9 +15,9 @@ from tf2_msgs.msg import TFMessage
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.stage import Stage, Stopwatch
-from gs_pose_ros.ros_compat.bags import BagFrame
-from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns, transform_from_message
-from gs_pose_ros.ros_compat.transform_tree import TransformTree
+from gs_pose_ros.recording.bags import BagFrame
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns, transform_from_message
+from gs_pose_ros.recording.transform_tree import TransformTree
 
 # More pictures than this do not make a better object, but fill the memory.
 _MOST = 200

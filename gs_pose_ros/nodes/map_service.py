@@ -16,7 +16,7 @@ from gs_pose_ros.nodes.allowed_paths import allowed_path
 from gs_pose_ros.nodes.live_recording import LiveRecording
 from gs_pose_ros.nodes.map_building import MapBuilding, MapJob
 from gs_pose_ros.nodes.stage import Stage
-from gs_pose_ros.ros_compat.map_source import MapSource, MapSourceKind
+from gs_pose_ros.recording.map_source import MapSource, MapSourceKind
 from gs_pose_ros.srv import BuildMap, LoadMap, SaveMap
 
 _KINDS: dict[int, MapSourceKind] = {

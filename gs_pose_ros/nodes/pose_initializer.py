@@ -28,7 +28,7 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Initializer
-from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from gs_pose_ros.nodes.conversions import (
 )
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message
+from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.ros_compat.tf import TransformBroadcaster
 from gs_pose_ros.visualization import OverlayObject, draw_overlay, draw_rendering
 

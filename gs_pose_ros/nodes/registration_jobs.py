@@ -23,7 +23,7 @@ from gs_pose_ros.objects.folder_store import checked_name
 from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.objects.registration import RegistrationCancelled, RegistrationSettings
 from gs_pose_ros.objects.sources import AprilTagGrid, CharucoBoard, RegistrationView
-from gs_pose_ros.ros_compat.registration_source import Board, RegistrationSource, SourceKind
+from gs_pose_ros.recording.registration_source import Board, RegistrationSource, SourceKind
 from gs_pose_ros.srv import RegisterObject
 
 _Request = RegisterObject.Request

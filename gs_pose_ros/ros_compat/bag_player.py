@@ -21,7 +21,7 @@ from rosbags.typesys import get_types_from_msg
 from rosgraph_msgs.msg import Clock
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.ros_compat.bags import open_bag, typestore
+from gs_pose_ros.recording.bags import open_bag, typestore
 from gs_pose_ros.share import share_folder
 
 # Playing by hand at most this far between two looks at the clock (s).

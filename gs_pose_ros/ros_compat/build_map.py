@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap, check_free, save_map
-from gs_pose_ros.ros_compat.map_source import MapSource
+from gs_pose_ros.recording.map_source import MapSource
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from gs_pose_ros.msg import CameraLocalization
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 
 _FOUND = (CameraLocalization.STATUS_OK, CameraLocalization.STATUS_RELOCALIZED)
 

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectList, ObjectPose, ObjectPoseArray, RegistrationProgress
-from gs_pose_ros.ros_compat.frame_decoding import stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 from gs_pose_ros.srv import RegisterObject
 
 

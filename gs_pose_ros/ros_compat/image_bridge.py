@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
-from gs_pose_ros.ros_compat.image_encoding import (
+from gs_pose_ros.recording.image_encoding import (
     ImageEncodingError,
     convert,
     decode_compressed,

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 
 Estimate = tuple[int, str, NDArray[np.float64], float]  # stamp_ns, object id, T_cam_obj, score
 

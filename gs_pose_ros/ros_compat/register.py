@@ -19,7 +19,7 @@ from gs_pose_ros.objects.registration import (
     RegistrationSettings,
     register,
 )
-from gs_pose_ros.ros_compat.registration_source import Board, RegistrationSource
+from gs_pose_ros.recording.registration_source import Board, RegistrationSource
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.ros_compat.frame_decoding import transform_from_message
-from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
+from gs_pose_ros.recording.frame_decoding import transform_from_message
+from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 
 TransformException = UnknownTransform
 

@@ -29,7 +29,7 @@ from gs_pose_ros.nodes.conversions import (
     pose_to_message,
     transform_to_message,
 )
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from test.nodes.conftest import header_at, make_reference
 
 tangents = st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6)

@@ -24,12 +24,12 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, Refere
 from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
-from gs_pose_ros.rendering import render
-from gs_pose_ros.ros_compat.frame_decoding import (
+from gs_pose_ros.recording.frame_decoding import (
     frame_from_messages,
     pose_from_message,
     stamp_to_ns,
 )
+from gs_pose_ros.rendering import render
 from gs_pose_ros.srv import EstimatePose
 from test.nodes.conftest import World, header_at, image_message
 

@@ -28,15 +28,15 @@ from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.msg import CameraLocalization, MapProgress
 from gs_pose_ros.nodes.conversions import pose_to_message, transform_to_message
 from gs_pose_ros.nodes.gsplatloc import LocalizerNode
-from gs_pose_ros.ros_compat import bag_writing
-from gs_pose_ros.ros_compat.bag_player import BagPlayer
-from gs_pose_ros.ros_compat.bags import read_frames
-from gs_pose_ros.ros_compat.camera_collector import CameraCollector
-from gs_pose_ros.ros_compat.frame_decoding import (
+from gs_pose_ros.recording import bag_writing
+from gs_pose_ros.recording.bags import read_frames
+from gs_pose_ros.recording.frame_decoding import (
     pose_from_message,
     stamp_to_ns,
     transform_from_message,
 )
+from gs_pose_ros.ros_compat.bag_player import BagPlayer
+from gs_pose_ros.ros_compat.camera_collector import CameraCollector
 from gs_pose_ros.srv import BuildMap, LoadMap, Relocalize, SaveMap
 from test.localization.room import CAMERA, EYES, camera_pose, moved, pose_error, scene_map, view
 from test.nodes.conftest import LATCHED, World, header_at

@@ -15,7 +15,7 @@ from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import detection_to_message
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.ros_compat.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from test.nodes.conftest import CAMERA, World, header_at
 
 

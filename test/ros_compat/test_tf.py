@@ -13,9 +13,9 @@ from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 from gs_pose_ros.ros_compat import tf
 from gs_pose_ros.ros_compat.spinning import spinning_node
-from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
 from test.nodes.conftest import World, world  # noqa: F401
 
 SECOND = 10**9

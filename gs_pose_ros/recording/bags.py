@@ -21,12 +21,12 @@ from rosbags.typesys.store import Typestore
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.ros_compat.frame_decoding import (
+from gs_pose_ros.recording.frame_decoding import (
     frame_from_messages,
     pose_from_message,
     stamp_to_ns,
 )
-from gs_pose_ros.ros_compat.transform_tree import TransformTree
+from gs_pose_ros.recording.transform_tree import TransformTree
 from gs_pose_ros.share import share_folder
 
 _IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')

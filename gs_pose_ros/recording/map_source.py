@@ -18,7 +18,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.localization.sequences import chosen, read_sequence
 from gs_pose_ros.objects.sources import thinned
-from gs_pose_ros.ros_compat.bags import (
+from gs_pose_ros.recording.bags import (
     BagFrame,
     Odometry,
     count_messages,
@@ -27,7 +27,7 @@ from gs_pose_ros.ros_compat.bags import (
     read_odometry,
     read_transforms,
 )
-from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
+from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 
 MapSourceKind = Literal['folder', 'bag', 'topics']
 PosedFrame = tuple[RGBDFrame, NDArray[np.float64]]  # with T_map_cam [4, 4]

@@ -24,8 +24,8 @@ from gs_pose_ros.objects.sources import (
     read_transforms_json,
     views_from_frames,
 )
-from gs_pose_ros.ros_compat.bags import BagFrame, read_bag_frames, read_transforms
-from gs_pose_ros.ros_compat.transform_tree import TransformTree, UnknownTransform
+from gs_pose_ros.recording.bags import BagFrame, read_bag_frames, read_transforms
+from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 
 SourceKind = Literal['bop', 'transforms', 'bag', 'topics']
 Board = CharucoBoard | AprilTagGrid

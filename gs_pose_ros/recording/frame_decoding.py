@@ -17,7 +17,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.ros_compat.image_encoding import (
+from gs_pose_ros.recording.image_encoding import (
     ImageEncodingError,
     convert,
     decode_compressed,

@@ -19,7 +19,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.localization.voxel_cloud import FusionSettings
-from gs_pose_ros.ros_compat.bag_writing import (
+from gs_pose_ros.recording.bag_writing import (
     WriteBag,
     camera_info,
     image,
@@ -27,9 +27,9 @@ from gs_pose_ros.ros_compat.bag_writing import (
     transform,
     write_bag,
 )
-from gs_pose_ros.ros_compat.bags import BagFrame
-from gs_pose_ros.ros_compat.map_source import MapSource
-from gs_pose_ros.ros_compat.transform_tree import TransformTree
+from gs_pose_ros.recording.bags import BagFrame
+from gs_pose_ros.recording.map_source import MapSource
+from gs_pose_ros.recording.transform_tree import TransformTree
 from test.localization.room import CAMERA, camera_pose, pose_error, view
 from test.synthetic import Pose
 
