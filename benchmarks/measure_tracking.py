@@ -27,6 +27,7 @@ from rclpy.qos import QoSProfile
 from refinement_cases import Case, Pose, read_sequence
 from std_msgs.msg import Header
 
+from gs_pose_ros.clients.spinning import spinning_node
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.pose_error import rotation_translation_error
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
@@ -36,7 +37,6 @@ from gs_pose_ros.nodes.tracks import Track
 from gs_pose_ros.objects.bop_dataset import read_bop_split
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
-from gs_pose_ros.ros_compat.spinning import spinning_node
 
 PERIOD_S = 1 / 30
 HIDDEN_IMAGES = 30

@@ -31,6 +31,7 @@ from rclpy.qos import QoSProfile
 from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import Header
 
+from gs_pose_ros.clients.spinning import spinning_node
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
@@ -49,7 +50,6 @@ from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, run
 from gs_pose_ros.recording.bags import read_frames
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
-from gs_pose_ros.ros_compat.spinning import spinning_node
 
 HOP = (
     'A hop begins before publish() in one process (for images: of the first of colour, depth and '

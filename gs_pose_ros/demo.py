@@ -34,10 +34,10 @@ from gs_pose_ros.replay import read_frames
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
 
 if TYPE_CHECKING:
-    from gs_pose_ros.ros_compat.bag_player import BagPlayer
-    from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
-    from gs_pose_ros.ros_compat.pose_collector import Estimate, PoseCollector
-    from gs_pose_ros.ros_compat.spinning import Node
+    from gs_pose_ros.clients.bag_player import BagPlayer
+    from gs_pose_ros.clients.demo_client import ArrivalWatch
+    from gs_pose_ros.clients.pose_collector import Estimate, PoseCollector
+    from gs_pose_ros.clients.spinning import Node
 
 PACKAGE = Path(__file__).resolve().parent
 DATA = PACKAGE.parent / 'examples' / 'demo'
@@ -183,9 +183,9 @@ class Demo:
         """Start the nodes, register, replay, and stop them; what they published."""
         with _private_ros(), _ended_in_order():
             # After the variables are set: rclpy reads them when it is imported.
-            from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
-            from gs_pose_ros.ros_compat.pose_collector import PoseCollector
-            from gs_pose_ros.ros_compat.spinning import spinning_node
+            from gs_pose_ros.clients.demo_client import ArrivalWatch
+            from gs_pose_ros.clients.pose_collector import PoseCollector
+            from gs_pose_ros.clients.spinning import spinning_node
 
             with (
                 GraphProcesses(self._arguments(database), self.out / 'logs') as graph,
@@ -231,7 +231,7 @@ class Demo:
         database: ObjectDatabase,
         console: Console,
     ) -> None:
-        from gs_pose_ros.ros_compat.demo_client import RegistrationClient
+        from gs_pose_ros.clients.demo_client import RegistrationClient
 
         client = RegistrationClient(node)
         client.wait(graph.check)
@@ -265,7 +265,7 @@ class Demo:
         console: Console,
     ) -> None:
         """Show the first frame until the nodes have answered it, then play the bag."""
-        from gs_pose_ros.ros_compat.bag_player import BagPlayer
+        from gs_pose_ros.clients.bag_player import BagPlayer
 
         player = BagPlayer(node, data.bag, self.rate, topics=PLAYED)
         if player.left_out:

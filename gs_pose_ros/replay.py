@@ -22,8 +22,8 @@ from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.recording.bags import CameraTopics, find_topics, read_frames, read_transforms
 
 if TYPE_CHECKING:
+    from gs_pose_ros.clients.pose_collector import PoseCollector
     from gs_pose_ros.evaluation.evaluation import Evaluation
-    from gs_pose_ros.ros_compat.pose_collector import PoseCollector
 
 __all__ = ['CameraTopics', 'Record', 'Replay', 'find_topics', 'read_frames', 'read_transforms']
 
@@ -64,9 +64,9 @@ class Replay:
             GsPoseError: the bag or the truth cannot be read.
 
         """
-        from gs_pose_ros.ros_compat.bag_player import BagPlayer
-        from gs_pose_ros.ros_compat.camera_collector import CameraCollector
-        from gs_pose_ros.ros_compat.pose_collector import PoseCollector
+        from gs_pose_ros.clients.bag_player import BagPlayer
+        from gs_pose_ros.clients.camera_collector import CameraCollector
+        from gs_pose_ros.clients.pose_collector import PoseCollector
 
         with _spinning_node('bag_player') as node:
             collector = PoseCollector(node, self.namespace) if self.evaluate else None
@@ -146,7 +146,7 @@ class Record:
             GsPoseError: the bag exists already.
 
         """
-        from gs_pose_ros.ros_compat.bag_player import BagRecorder
+        from gs_pose_ros.clients.bag_player import BagRecorder
 
         begun = time.monotonic()
         with _spinning_node('bag_recorder') as node:
@@ -167,7 +167,7 @@ class Record:
 @contextmanager
 def _spinning_node(name: str) -> Iterator[Any]:
     """A node of our own that is spun in a thread."""
-    from gs_pose_ros.ros_compat.spinning import spinning_node
+    from gs_pose_ros.clients.spinning import spinning_node
 
     with spinning_node(name) as node:
         yield node

@@ -247,7 +247,7 @@ def test_picture_shows_the_poses(data: DemoData, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[FakeDatabase]:
-    from gs_pose_ros.ros_compat.spinning import spinning_node
+    from gs_pose_ros.clients.spinning import spinning_node
 
     with spinning_node('object_database_fake') as node:
         yield FakeDatabase(node)
@@ -296,8 +296,8 @@ def nothing() -> None:
 
 
 def test_client_registers_and_follows_the_progress(server: FakeDatabase) -> None:
-    from gs_pose_ros.ros_compat.demo_client import RegistrationClient
-    from gs_pose_ros.ros_compat.spinning import spinning_node
+    from gs_pose_ros.clients.demo_client import RegistrationClient
+    from gs_pose_ros.clients.spinning import spinning_node
 
     seen: list[tuple[float, str]] = []
     with spinning_node('client') as node:
@@ -323,8 +323,8 @@ def test_client_registers_and_follows_the_progress(server: FakeDatabase) -> None
 
 
 def test_client_without_a_server_gives_up_or_passes_on_what_the_check_says() -> None:
-    from gs_pose_ros.ros_compat.demo_client import RegistrationClient
-    from gs_pose_ros.ros_compat.spinning import spinning_node
+    from gs_pose_ros.clients.demo_client import RegistrationClient
+    from gs_pose_ros.clients.spinning import spinning_node
 
     def dead() -> None:
         raise GsPoseError('the node has ended')
@@ -340,9 +340,9 @@ def test_client_without_a_server_gives_up_or_passes_on_what_the_check_says() -> 
 def test_arrivals_are_timed_and_sorted_by_kind_of_work() -> None:
     from sensor_msgs.msg import CameraInfo
 
+    from gs_pose_ros.clients.demo_client import ArrivalWatch
+    from gs_pose_ros.clients.spinning import spinning_node
     from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
-    from gs_pose_ros.ros_compat.demo_client import ArrivalWatch
-    from gs_pose_ros.ros_compat.spinning import spinning_node
 
     def answer(stamp: int, stage: int, status: int = ObjectPose.STATUS_OK) -> ObjectPoseArray:
         out = ObjectPoseArray(compute_time=0.25)

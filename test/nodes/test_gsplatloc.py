@@ -20,6 +20,8 @@ from sensor_msgs.msg import Image, PointCloud2
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
+from gs_pose_ros.clients.bag_player import BagPlayer
+from gs_pose_ros.clients.camera_collector import CameraCollector
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.camera_tracker import CameraTracker
@@ -35,8 +37,6 @@ from gs_pose_ros.recording.frame_decoding import (
     stamp_to_ns,
     transform_from_message,
 )
-from gs_pose_ros.ros_compat.bag_player import BagPlayer
-from gs_pose_ros.ros_compat.camera_collector import CameraCollector
 from gs_pose_ros.srv import BuildMap, LoadMap, Relocalize, SaveMap
 from test.localization.room import CAMERA, EYES, camera_pose, moved, pose_error, scene_map, view
 from test.nodes.conftest import LATCHED, World, header_at

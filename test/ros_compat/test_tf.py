@@ -12,10 +12,10 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
+from gs_pose_ros.clients.spinning import spinning_node
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 from gs_pose_ros.ros_compat import tf
-from gs_pose_ros.ros_compat.spinning import spinning_node
 from test.nodes.conftest import World, world  # noqa: F401
 
 SECOND = 10**9
