@@ -20,6 +20,7 @@ from rich.console import Console
 from gs_pose_ros.clients.bag_player import BagPlayer
 from gs_pose_ros.clients.camera_collector import CameraCollector
 from gs_pose_ros.clients.spinning import spinning_node
+from gs_pose_ros.commands.map import BuildMap
 from gs_pose_ros.evaluation.trajectory_error import ate_rmse
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
@@ -28,7 +29,6 @@ from gs_pose_ros.localization.map_store import load_map
 from gs_pose_ros.localization.sequences import chosen, read_sequence
 from gs_pose_ros.recording.bag_writing import WriteBag
 from gs_pose_ros.recording.bags import find_topics, read_frames
-from gs_pose_ros.ros_compat.build_map import BuildMap
 
 _NAMESPACE = 'measure_replay'
 COLUMNS = {

@@ -12,21 +12,25 @@ from gs_pose_ros.errors import GsPoseError
 
 # Command: module, class and what it is for. Importing all of them would cost seconds.
 _COMMANDS = {
-    'demo': ('gs_pose_ros.demo', 'Demo', 'register, track and evaluate three objects in a bag'),
+    'demo': (
+        'gs_pose_ros.commands.demo',
+        'Demo',
+        'register, track and evaluate three objects in a bag',
+    ),
     'eval bop': ('gs_pose_ros.evaluation.bop', 'BopEvaluation', 'evaluate on a BOP data set'),
     'eval tum': (
         'gs_pose_ros.evaluation.tum',
         'TumEvaluation',
         'evaluate where an RGB-D camera was',
     ),
-    'map': ('gs_pose_ros.ros_compat.build_map', 'BuildMap', 'make a map of posed RGB-D frames'),
-    'register': ('gs_pose_ros.ros_compat.register', 'Register', 'register an object from files'),
+    'map': ('gs_pose_ros.commands.map', 'BuildMap', 'make a map of posed RGB-D frames'),
+    'register': ('gs_pose_ros.commands.register', 'Register', 'register an object from files'),
     'up': ('gs_pose_ros.graph', 'Up', 'start the nodes as processes'),
-    'replay': ('gs_pose_ros.replay', 'Replay', 'play a bag onto the live topics'),
+    'replay': ('gs_pose_ros.commands.replay', 'Replay', 'play a bag onto the live topics'),
     'bag': ('gs_pose_ros.recording.bag_writing', 'WriteBag', 'make a bag of a folder of frames'),
-    'record': ('gs_pose_ros.replay', 'Record', 'write live topics into a bag'),
+    'record': ('gs_pose_ros.commands.replay', 'Record', 'write live topics into a bag'),
     'compile': (
-        'gs_pose_ros.compilation',
+        'gs_pose_ros.commands.compile',
         'Compile',
         'compile what the first start would have to',
     ),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin
 
+from gs_pose_ros.commands.replay import CameraTopics, Record, Replay, find_topics, read_frames
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
@@ -19,7 +20,6 @@ from gs_pose_ros.recording.bag_writing import camera_info, image, transform, wri
 from gs_pose_ros.recording.bags import read_bag_frames, read_transforms, typestore
 from gs_pose_ros.recording.frame_decoding import frame_from_messages
 from gs_pose_ros.recording.registration_source import RegistrationSource
-from gs_pose_ros.replay import CameraTopics, Record, Replay, find_topics, read_frames
 from test.nodes.conftest import World, world  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ def test_frames_are_read_without_ros(bag: Path) -> None:
 
 
 def test_importing_replay_needs_no_ros() -> None:
-    code = 'import sys, gs_pose_ros.replay; sys.exit("rclpy" in sys.modules)'
+    code = 'import sys, gs_pose_ros.commands.replay; sys.exit("rclpy" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0
 
 

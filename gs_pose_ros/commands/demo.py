@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from gs_pose_ros.commands.replay import read_frames
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.evaluation import Evaluation, evaluate_poses
 from gs_pose_ros.evaluation.report import write_report
@@ -30,7 +31,6 @@ from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.replay import read_frames
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import trimesh
 from rich.console import Console
 
 from gs_pose_ros import graph
-from gs_pose_ros.demo import (
+from gs_pose_ros.commands.demo import (
     DATA,
     INFO,
     Demo,

@@ -9,7 +9,7 @@ import sys
 _COMPILED_LATER = """
 import sys
 from numba.core.registry import CPUDispatcher
-from gs_pose_ros.compilation import Compile
+from gs_pose_ros.commands.compile import Compile
 from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.lm_refiner import LMRefiner
