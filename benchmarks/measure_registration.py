@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 from figures import DEMO, RESULTS, origin, print_table, write_figures
 
-from gs_pose_ros.objects.bop_dataset import object_name
+from gs_pose_ros.datasets.bop import object_name
 from gs_pose_ros.objects.gaussian_fitting import GaussianFitting
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.objects.sources import read_bop_views, thinned

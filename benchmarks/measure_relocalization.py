@@ -21,6 +21,7 @@ from figures import RESULTS, milliseconds, origin, print_table, write_figures
 from numpy.typing import NDArray
 from rendered_room import RenderedRoom
 
+from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame, chosen, read_sequence
 from gs_pose_ros.evaluation.camera_protocols import PosedFrames, fused_map
 from gs_pose_ros.evaluation.trajectory_error import frame_errors
 from gs_pose_ros.frame import RGBDFrame
@@ -28,7 +29,6 @@ from gs_pose_ros.localization.camera_tracker import CameraTracker
 from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc, Level, MapCheck
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.sequences import SequenceFrame, chosen, read_sequence
 from gs_pose_ros.objects.sources import thinned
 
 _RIGHT_M, _RIGHT_RAD = 0.05, np.radians(5)

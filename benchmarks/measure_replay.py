@@ -21,12 +21,12 @@ from gs_pose_ros.clients.bag_player import BagPlayer
 from gs_pose_ros.clients.camera_collector import CameraCollector
 from gs_pose_ros.clients.spinning import spinning_node
 from gs_pose_ros.commands.map import BuildMap
+from gs_pose_ros.datasets.rgbd_sequences import chosen, read_sequence
 from gs_pose_ros.evaluation.trajectory_error import ate_rmse
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.localization.camera_tracker import CameraTracker
 from gs_pose_ros.localization.map_store import load_map
-from gs_pose_ros.localization.sequences import chosen, read_sequence
 from gs_pose_ros.recording.bag_writing import WriteBag
 from gs_pose_ros.recording.bags import find_topics, read_frames
 

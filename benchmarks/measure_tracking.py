@@ -28,13 +28,13 @@ from refinement_cases import Case, Pose, read_sequence
 from std_msgs.msg import Header
 
 from gs_pose_ros.clients.spinning import spinning_node
+from gs_pose_ros.datasets.bop import read_bop_split
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.pose_error import rotation_translation_error
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.conversions import camera_to_message, image_to_message, ns_to_stamp
 from gs_pose_ros.nodes.tracks import Track
-from gs_pose_ros.objects.bop_dataset import read_bop_split
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 

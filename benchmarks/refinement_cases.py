@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.estimate import Detection
-from gs_pose_ros.evaluation.truth import EvaluatedObject
-from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.objects.bop_dataset import (
+from gs_pose_ros.datasets.bop import (
     BopImage,
     BopInstance,
     object_name,
     read_bop_models,
     read_bop_split,
 )
+from gs_pose_ros.estimate import Detection
+from gs_pose_ros.evaluation.truth import EvaluatedObject
+from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
+from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.recording.bags import CameraTopics, find_topics, read_frames, read_transforms
 
 if TYPE_CHECKING:

@@ -17,6 +17,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, track
 
+from gs_pose_ros.datasets.bop import (
+    BopImage,
+    BopModel,
+    object_name,
+    read_bop_models,
+    read_bop_split,
+)
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.evaluation.detection_error import DetectedMask, decode_mask, encode_mask
@@ -26,13 +33,6 @@ from gs_pose_ros.evaluation.scoring import EstimatedPose, ImageResult
 from gs_pose_ros.evaluation.summary import Figures
 from gs_pose_ros.evaluation.truth import EvaluatedObject, TrueImage, read_true_image
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.objects.bop_dataset import (
-    BopImage,
-    BopModel,
-    object_name,
-    read_bop_models,
-    read_bop_split,
-)
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner

@@ -10,6 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 
+from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.camera_run import CameraRun, FramePose, Pose
 from gs_pose_ros.evaluation.point_registration import PointRegistration, depth_points
@@ -20,7 +21,6 @@ from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap
 from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.sequences import SequenceFrame
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
 from gs_pose_ros.localization.wide_start import WideStart
 from gs_pose_ros.objects.sources import thinned

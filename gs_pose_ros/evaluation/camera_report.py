@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.evaluation.camera_protocols import Outcome
 from gs_pose_ros.evaluation.camera_run import CameraRun
-from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.visualization import draw_map_comparison
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.evaluation.detection_error import Rle, encode_mask
-from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.bop_dataset import (
+from gs_pose_ros.datasets.bop import (
     BopImage,
     BopModel,
     object_name,
     read_bop_models,
     read_bop_split,
 )
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.evaluation.detection_error import Rle, encode_mask
+from gs_pose_ros.geometry.camera import Camera
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame, chosen, read_sequence
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.camera_protocols import (
     Method,
@@ -23,7 +24,6 @@ from gs_pose_ros.evaluation.camera_protocols import (
 )
 from gs_pose_ros.evaluation.evaluation import cell, wide_console
 from gs_pose_ros.evaluation.provenance import provenance
-from gs_pose_ros.localization.sequences import SequenceFrame, chosen, read_sequence
 
 Protocol = Literal['a', 'b']
 

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.bop import BopImage, BopInstance, read_bop_split
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard, estimate_board_pose
-from gs_pose_ros.objects.bop_dataset import BopImage, BopInstance, read_bop_split
 
 
 @dataclass(frozen=True)

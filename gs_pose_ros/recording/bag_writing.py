@@ -17,10 +17,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from tyro.conf import Positional
 
+from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame, chosen, read_sequence
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.sequences import SequenceFrame, chosen, read_sequence
 
 CAMERA_FRAME = 'camera'
 STORE = get_typestore(Stores.ROS2_KILTED)

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.rgbd_sequences import chosen, read_sequence
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.localization.sequences import chosen, read_sequence
 from gs_pose_ros.objects.sources import thinned
 from gs_pose_ros.recording.bags import (
     BagFrame,

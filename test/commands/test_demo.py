@@ -28,12 +28,12 @@ from gs_pose_ros.commands.demo import (
     latency_table,
     save_picture,
 )
+from gs_pose_ros.datasets.bop import read_bop_models, read_bop_split
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.evaluation import Evaluation, evaluate_poses
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.bop_dataset import read_bop_models, read_bop_split
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
 
 NAMES = {1: 'tea_carton', 2: 'mug', 3: 'toy_truck'}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gs_pose_ros import cli
+from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.localization.map_store import load_map
-from gs_pose_ros.localization.sequences import write_tum_trajectory
 from test.localization.room import CAMERA, EYES, camera_pose, view
 
 POSES = [camera_pose(eye) for eye in EYES[:3]]

@@ -15,6 +15,11 @@ import pytest
 from rich.console import Console
 
 from gs_pose_ros import cli
+from gs_pose_ros.datasets.rgbd_sequences import (
+    read_sequence,
+    read_tum_trajectory,
+    write_tum_trajectory,
+)
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.evaluation import camera_protocols
@@ -26,11 +31,6 @@ from gs_pose_ros.localization import camera_tracker
 from gs_pose_ros.localization.gsplatloc import CameraEstimate
 from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
-from gs_pose_ros.localization.sequences import (
-    read_sequence,
-    read_tum_trajectory,
-    write_tum_trajectory,
-)
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 CAMERA = Camera(130.0, 130.0, 79.5, 59.5, 160, 120)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import trimesh
 
+from gs_pose_ros.datasets.bop import (
+    discretized_symmetries,
+    read_bop_models,
+    read_bop_split,
+)
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard, estimate_board_pose
-from gs_pose_ros.objects.bop_dataset import (
-    discretized_symmetries,
-    read_bop_models,
-    read_bop_split,
-)
 from gs_pose_ros.objects.sources import (
     read_bop_views,
     read_transforms_box,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
+from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
-from gs_pose_ros.localization.sequences import write_tum_trajectory
 from gs_pose_ros.localization.voxel_cloud import FusionSettings
 from gs_pose_ros.recording.bag_writing import (
     WriteBag,

@@ -8,9 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.sequences import (
+from gs_pose_ros.datasets.rgbd_sequences import (
     chosen,
     read_sequence,
     read_seven_scenes,
@@ -18,6 +16,8 @@ from gs_pose_ros.localization.sequences import (
     read_tum_trajectory,
     write_tum_trajectory,
 )
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.geometry import se3
 
 SIZE = (6, 8)  # height, width
 INTRINSICS = '# ours\n10 11 3.5 2.5 8 6 1000\n'
