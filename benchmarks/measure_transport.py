@@ -38,7 +38,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.runtime.conversions import (
     camera_to_message,
     detection_from_message,
     detection_to_message,
@@ -46,8 +46,8 @@ from gs_pose_ros.nodes.conversions import (
     image_to_message,
     ns_to_stamp,
 )
-from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
-from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, run
+from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, run
 from gs_pose_ros.recording.bags import read_frames
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 

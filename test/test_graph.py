@@ -17,7 +17,7 @@ from gs_pose_ros import graph
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.graph import NODES, GraphArguments, GraphNode, GraphProcesses, command
 from gs_pose_ros.nodes.parameter_table import SETTINGS
-from gs_pose_ros.nodes.parameters import parameter_fields
+from gs_pose_ros.nodes.runtime.parameters import parameter_fields
 from gs_pose_ros.share import share_folder, transport_environment
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rclpy.time import Time
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.nodes.stage import Stage
+from gs_pose_ros.nodes.runtime.stage import Stage
 from gs_pose_ros.recording.frame_decoding import transform_from_message
 from gs_pose_ros.ros_compat.tf import Buffer, TransformException, TransformListener
 

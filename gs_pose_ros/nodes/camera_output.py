@@ -21,7 +21,7 @@ from gs_pose_ros.localization.gsplatloc import CameraEstimate
 from gs_pose_ros.localization.map_store import StoredMap
 from gs_pose_ros.localization.surfels import oriented_points
 from gs_pose_ros.msg import CameraLocalization
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.runtime.conversions import (
     UNKNOWN_VARIANCE,
     camera_to_pose,
     cloud_to_message,
@@ -30,8 +30,8 @@ from gs_pose_ros.nodes.conversions import (
     pose_to_message,
     transform_to_message,
 )
-from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage
+from gs_pose_ros.nodes.runtime.parameters import setting
+from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 from gs_pose_ros.ros_compat.tf import TransformBroadcaster
 from gs_pose_ros.visualization import draw_map_comparison

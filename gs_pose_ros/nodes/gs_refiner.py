@@ -23,19 +23,19 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.pose_output import PoseOutput
+from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
+from gs_pose_ros.nodes.runtime.conversions import (
     detection_from_message,
     estimate_to_message,
     failed_pose,
 )
-from gs_pose_ros.nodes.frame_history import FrameHistory
-from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
-from gs_pose_ros.nodes.frame_worker import FrameWorker
-from gs_pose_ros.nodes.object_watch import ObjectWatch
-from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.pose_output import PoseOutput
-from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
-from gs_pose_ros.nodes.stage import Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.nodes.runtime.frame_history import FrameHistory
+from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
+from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
+from gs_pose_ros.nodes.runtime.parameters import setting
+from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner

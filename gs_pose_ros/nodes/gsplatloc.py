@@ -31,12 +31,12 @@ from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.msg import CameraLocalization, ObjectPoseArray
 from gs_pose_ros.nodes.camera_frames import CameraFrames
 from gs_pose_ros.nodes.camera_output import CameraOutput, OutputSettings
-from gs_pose_ros.nodes.conversions import pose_to_message
-from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
-from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.map_service import MapService
-from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.stage import Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.nodes.runtime.conversions import pose_to_message
+from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
+from gs_pose_ros.nodes.runtime.parameters import setting
+from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.srv import Relocalize
 

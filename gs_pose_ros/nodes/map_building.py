@@ -13,8 +13,8 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.localization.map_builder import MapBuilder
 from gs_pose_ros.localization.map_store import StoredMap, save_map
 from gs_pose_ros.msg import MapProgress
-from gs_pose_ros.nodes.conversions import ns_to_stamp
-from gs_pose_ros.nodes.live_recording import LiveRecording
+from gs_pose_ros.nodes.runtime.conversions import ns_to_stamp
+from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
 from gs_pose_ros.recording.map_source import MapSource, PosedFrame
 
 # Progress is for people: more often than this (s) nobody reads it.

@@ -12,10 +12,10 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.localization.map_builder import MapBuilder
 from gs_pose_ros.localization.map_store import StoredMap, check_free, load_map, save_map
 from gs_pose_ros.msg import MapProgress
-from gs_pose_ros.nodes.allowed_paths import allowed_path
-from gs_pose_ros.nodes.live_recording import LiveRecording
 from gs_pose_ros.nodes.map_building import MapBuilding, MapJob
-from gs_pose_ros.nodes.stage import Stage
+from gs_pose_ros.nodes.runtime.allowed_paths import allowed_path
+from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
+from gs_pose_ros.nodes.runtime.stage import Stage
 from gs_pose_ros.recording.map_source import MapSource, MapSourceKind
 from gs_pose_ros.srv import BuildMap, LoadMap, SaveMap
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
-from gs_pose_ros.nodes.allowed_paths import allowed_path
-from gs_pose_ros.nodes.conversions import object_to_message
-from gs_pose_ros.nodes.frame_input import InputSettings
-from gs_pose_ros.nodes.live_recording import LiveRecording
-from gs_pose_ros.nodes.parameters import setting
 from gs_pose_ros.nodes.registration_jobs import RegisterMethod, RegistrationJobs
-from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage, StageSettings, run
+from gs_pose_ros.nodes.runtime.allowed_paths import allowed_path
+from gs_pose_ros.nodes.runtime.conversions import object_to_message
+from gs_pose_ros.nodes.runtime.frame_input import InputSettings
+from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
+from gs_pose_ros.nodes.runtime.parameters import setting
+from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage, StageSettings, run
 from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.srv import (

@@ -8,8 +8,8 @@ from gs_pose_ros.nodes.detector import DetectorSettings
 from gs_pose_ros.nodes.gs_refiner import RefinerSettings
 from gs_pose_ros.nodes.gsplatloc import LocalizerSettings
 from gs_pose_ros.nodes.object_database import DatabaseSettings
-from gs_pose_ros.nodes.parameters import markdown_table, parameter_fields
 from gs_pose_ros.nodes.pose_initializer import InitializerSettings
+from gs_pose_ros.nodes.runtime.parameters import markdown_table, parameter_fields
 
 SETTINGS = {
     'object_database': DatabaseSettings,

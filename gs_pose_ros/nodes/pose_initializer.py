@@ -13,17 +13,17 @@ from gs_pose_ros.bounds import Queue
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.runtime.conversions import (
     detection_from_message,
     estimate_to_message,
     failed_pose,
 )
-from gs_pose_ros.nodes.frame_history import FrameHistory
-from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
-from gs_pose_ros.nodes.frame_worker import FrameWorker
-from gs_pose_ros.nodes.object_watch import ObjectWatch
-from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
+from gs_pose_ros.nodes.runtime.frame_history import FrameHistory
+from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
+from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
+from gs_pose_ros.nodes.runtime.parameters import setting
+from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.retrieval import TemplateRetrieval

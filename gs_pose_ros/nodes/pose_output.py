@@ -14,11 +14,11 @@ from std_msgs.msg import Header
 
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.runtime.conversions import (
     image_to_message,
     transform_to_message,
 )
-from gs_pose_ros.nodes.stage import QOS_OUT, Stage
+from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.ros_compat.tf import TransformBroadcaster

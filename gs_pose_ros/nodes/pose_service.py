@@ -9,10 +9,10 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import estimate_to_message, failed_pose
-from gs_pose_ros.nodes.frame_input import ImageSet
-from gs_pose_ros.nodes.object_watch import ObjectWatch
-from gs_pose_ros.nodes.stage import Stopwatch
+from gs_pose_ros.nodes.runtime.conversions import estimate_to_message, failed_pose
+from gs_pose_ros.nodes.runtime.frame_input import ImageSet
+from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
+from gs_pose_ros.nodes.runtime.stage import Stopwatch
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.retrieval import TemplateRetrieval

@@ -15,8 +15,8 @@ import numpy as np
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import RegistrationProgress
-from gs_pose_ros.nodes.conversions import ns_to_stamp
-from gs_pose_ros.nodes.live_recording import LiveRecording
+from gs_pose_ros.nodes.runtime.conversions import ns_to_stamp
+from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
 from gs_pose_ros.objects import registration
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.folder_store import checked_name

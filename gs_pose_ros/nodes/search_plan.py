@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from gs_pose_ros.bounds import Bounds, Share
-from gs_pose_ros.nodes.parameters import setting
+from gs_pose_ros.nodes.runtime.parameters import setting
 
 
 @dataclass(frozen=True)

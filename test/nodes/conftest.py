@@ -24,8 +24,8 @@ from std_msgs.msg import Header
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.msg import ObjectInfo, ObjectList
-from gs_pose_ros.nodes.conversions import camera_to_message
-from gs_pose_ros.nodes.stage import Stage
+from gs_pose_ros.nodes.runtime.conversions import camera_to_message
+from gs_pose_ros.nodes.runtime.stage import Stage
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
 
 CAMERA = Camera(60.0, 60.0, 31.5, 23.5, 64, 48)

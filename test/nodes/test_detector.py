@@ -17,8 +17,8 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import estimate_to_message
 from gs_pose_ros.nodes.detector import DetectorNode
+from gs_pose_ros.nodes.runtime.conversions import estimate_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from test.nodes.conftest import CAMERA, World, announce, header_at, make_reference
 

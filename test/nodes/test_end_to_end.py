@@ -15,11 +15,11 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import camera_to_message
 from gs_pose_ros.nodes.detector import DetectorNode
 from gs_pose_ros.nodes.gs_refiner import RefinerNode
 from gs_pose_ros.nodes.object_database import DatabaseNode
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
+from gs_pose_ros.nodes.runtime.conversions import camera_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
 from gs_pose_ros.pose.detection import TemplateDetector
 from gs_pose_ros.pose.lm_refiner import LMRefiner

@@ -17,12 +17,12 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.gs_refiner import RefinerNode
+from gs_pose_ros.nodes.runtime.conversions import (
     camera_to_message,
     detection_to_message,
     estimate_to_message,
 )
-from gs_pose_ros.nodes.gs_refiner import RefinerNode
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lie_refiner import LieRefiner

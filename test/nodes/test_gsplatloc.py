@@ -28,8 +28,8 @@ from gs_pose_ros.localization.camera_tracker import CameraTracker
 from gs_pose_ros.localization.map_store import StoredMap, load_map, save_map
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.msg import CameraLocalization, MapProgress
-from gs_pose_ros.nodes.conversions import pose_to_message, transform_to_message
 from gs_pose_ros.nodes.gsplatloc import LocalizerNode
+from gs_pose_ros.nodes.runtime.conversions import pose_to_message, transform_to_message
 from gs_pose_ros.recording import bag_writing
 from gs_pose_ros.recording.bags import read_frames
 from gs_pose_ros.recording.frame_decoding import (

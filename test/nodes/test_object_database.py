@@ -20,8 +20,8 @@ from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
-from gs_pose_ros.nodes.conversions import transform_to_message
 from gs_pose_ros.nodes.object_database import DatabaseNode
+from gs_pose_ros.nodes.runtime.conversions import transform_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import RegistrationCancelled
 from gs_pose_ros.objects.registration import RegistrationProgress as CoreProgress
@@ -392,7 +392,7 @@ KILLED = """
 import sys, threading
 from pathlib import Path
 from gs_pose_ros.nodes.object_database import DatabaseNode
-from gs_pose_ros.nodes.stage import run
+from gs_pose_ros.nodes.runtime.stage import run
 
 def endless(object_id, views, settings=None, on_progress=None, cancelled=None):
     print('fitting', flush=True)

@@ -12,8 +12,8 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
-from gs_pose_ros.nodes.conversions import detection_to_message
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
+from gs_pose_ros.nodes.runtime.conversions import detection_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from test.nodes.conftest import CAMERA, World, header_at

@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.nodes.conversions import camera_to_message
+from gs_pose_ros.nodes.runtime.conversions import camera_to_message
 from gs_pose_ros.recording.frame_decoding import (
     color_from_message,
     depth_from_message,

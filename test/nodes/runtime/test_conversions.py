@@ -14,7 +14,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectDetection, ObjectInfo, ObjectPose
-from gs_pose_ros.nodes.conversions import (
+from gs_pose_ros.nodes.runtime.conversions import (
     UNKNOWN_VARIANCE,
     covariance_from_message,
     covariance_to_message,

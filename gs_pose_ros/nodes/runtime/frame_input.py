@@ -16,8 +16,8 @@ from std_msgs.msg import Header
 from gs_pose_ros.bounds import Queue
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
-from gs_pose_ros.nodes.parameters import setting
-from gs_pose_ros.nodes.stage import Stage
+from gs_pose_ros.nodes.runtime.parameters import setting
+from gs_pose_ros.nodes.runtime.stage import Stage
 from gs_pose_ros.recording.frame_decoding import frame_from_messages, stamp_to_ns
 from gs_pose_ros.ros_compat.message_filters import Subscriber, TimeSynchronizer
 

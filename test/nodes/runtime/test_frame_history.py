@@ -6,8 +6,8 @@ import itertools
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from gs_pose_ros.nodes.frame_history import FrameHistory
-from gs_pose_ros.nodes.frame_input import ImageSet
+from gs_pose_ros.nodes.runtime.frame_history import FrameHistory
+from gs_pose_ros.nodes.runtime.frame_input import ImageSet
 from test.nodes.conftest import header_at
 
 MS = 10**6

@@ -13,8 +13,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.nodes.frame_input import FrameInput, ImageSet, InputSettings
-from gs_pose_ros.nodes.stage import Stage, Stopwatch
+from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
+from gs_pose_ros.nodes.runtime.stage import Stage, Stopwatch
 from gs_pose_ros.recording.bags import BagFrame
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns, transform_from_message
 from gs_pose_ros.recording.transform_tree import TransformTree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from gs_pose_ros.nodes.frame_input import ImageSet
+from gs_pose_ros.nodes.runtime.frame_input import ImageSet
 
 # Detection may take seconds. Of this time every image is held, so that the one that the detector
 # names is still there; of the time before only some, which is enough to follow an object.

@@ -31,8 +31,8 @@ from rclpy.node import (
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.nodes.frame_worker import FrameWorker
-from gs_pose_ros.nodes.parameters import Parameters, setting
+from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
+from gs_pose_ros.nodes.runtime.parameters import Parameters, setting
 from gs_pose_ros.share import transport_environment
 
 # By default rclpy adds two events to every publisher and subscription, to log them; its executor

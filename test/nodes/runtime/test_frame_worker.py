@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from gs_pose_ros.nodes.frame_worker import FrameWorker
+from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
 
 
 def test_the_newest_item_replaces_those_that_wait() -> None:

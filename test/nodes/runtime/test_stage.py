@@ -12,11 +12,11 @@ from std_msgs.msg import Header
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.detector import DetectorNode
-from gs_pose_ros.nodes.frame_worker import FrameWorker
 from gs_pose_ros.nodes.gs_refiner import RefinerNode
 from gs_pose_ros.nodes.object_database import DatabaseNode
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
-from gs_pose_ros.nodes.stage import Stage, StageSettings
+from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
+from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings
 
 
 class Listener(Stage[StageSettings]):

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 
 from gs_pose_ros.bounds import Bounds, NonNegative
 from gs_pose_ros.nodes.parameter_table import SETTINGS, tables
-from gs_pose_ros.nodes.parameters import (
+from gs_pose_ros.nodes.runtime.parameters import (
     ParameterField,
     Parameters,
     markdown_table,

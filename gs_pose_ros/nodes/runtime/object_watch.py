@@ -10,7 +10,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectInfo, ObjectList
-from gs_pose_ros.nodes.stage import QOS_LATCHED, Stage, Stopwatch
+from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage, Stopwatch
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 
 Rehearse = Callable[[ObjectReference], None]
