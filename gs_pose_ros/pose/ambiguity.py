@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from gs_pose_ros.bounds import Angle
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.once import once_per_object
+from gs_pose_ros.objects.prepared import once_per_object
 
 # A cup is round but for its handle: so much of its surface (mean distance, in diameters) may miss
 # the surface of the turned object.

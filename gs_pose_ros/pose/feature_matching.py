@@ -23,7 +23,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.once import once_per_object
+from gs_pose_ros.objects.prepared import once_per_object
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # A mask's surroundings (px) belong to the descriptors of the keypoints in it.

@@ -14,8 +14,8 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.prepared import once_per_object
 from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
-from gs_pose_ros.pose.once import once_per_object
 from gs_pose_ros.pose.rays import ray_rotations
 from gs_pose_ros.pose.templates import (
     cached_views,

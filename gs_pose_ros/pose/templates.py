@@ -20,7 +20,7 @@ from gs_pose_ros.bounds import Cells, Extent, Many, NonNegative
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.once import once_per_object
+from gs_pose_ros.objects.prepared import once_per_object
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # Half periods: two values this far apart count as opposite.
