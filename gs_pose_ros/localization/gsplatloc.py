@@ -23,7 +23,7 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.gray_correlation import gray_correlation
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import DEPTH, GRAY, SceneProblem, shown, shrink
-from gs_pose_ros.pose.levenberg_marquardt import (
+from gs_pose_ros.optimization.levenberg_marquardt import (
     NormalEquations,
     Solution,
     move_about,

@@ -27,10 +27,10 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.pose.object_problem import ObjectProblem
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.pose.levenberg_marquardt import center_in, draw_at, problem
+from gs_pose_ros.optimization.levenberg_marquardt import center_in, draw_at, problem
 from gs_pose_ros.pose.residuals import fit_gain, normal_equations, remove_shading
 from gs_pose_ros.rendering.numba_rasterizer import Work
 

@@ -24,7 +24,7 @@ from gs_pose_ros.localization.scene_problem import (
 )
 from gs_pose_ros.localization.surfels import SurfelSettings, surfels
 from gs_pose_ros.localization.voxel_cloud import OrientedPoints
-from gs_pose_ros.pose.levenberg_marquardt import move_about
+from gs_pose_ros.optimization.levenberg_marquardt import move_about
 
 from .room import plane_frame
 

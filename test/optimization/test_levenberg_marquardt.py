@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.levenberg_marquardt import (
+from gs_pose_ros.optimization.levenberg_marquardt import (
     NormalEquations,
     center_in,
     linearize,
     move_about,
     problem,
 )
-from gs_pose_ros.pose.levenberg_marquardt import minimize as cached_minimize
+from gs_pose_ros.optimization.levenberg_marquardt import minimize as cached_minimize
 
 # Without a cache: in that of the package every program would look for the types of this test.
 minimize = numba.njit(nogil=True, error_model='numpy')(cached_minimize.py_func)
