@@ -25,7 +25,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views, thinned
-from gs_pose_ros.pose.detection import TemplateDetector
+from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.retrieval import TemplateRetrieval

@@ -39,7 +39,7 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.masks import EmptyMaskError, MaskMode, make_mask
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.objects.sources import RegistrationView, read_transforms_json
-from gs_pose_ros.pose.detection import TemplateDetector
+from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.rendering import render

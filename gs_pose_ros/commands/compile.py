@@ -17,7 +17,7 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
-from gs_pose_ros.pose.detection import TemplateDetector
+from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.lm_refiner import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal

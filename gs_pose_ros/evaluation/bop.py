@@ -53,7 +53,7 @@ class Stages:
     def default(cls, method: Method) -> Stages:
         """Our stages with their default settings, the refiner chosen by name."""
         # Imported here: compiled code that nobody needs who evaluates other poses.
-        from gs_pose_ros.pose.detection import TemplateDetector
+        from gs_pose_ros.pose.detection.template_detector import TemplateDetector
         from gs_pose_ros.pose.retrieval import TemplateRetrieval
 
         if method == 'paper':

@@ -25,7 +25,7 @@ from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.search_plan import SearchPlan, SearchSettings
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.detection import TemplateDetector
+from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector
 

@@ -7,7 +7,7 @@ import pytest
 
 from gs_pose_ros.frame import RGBDFrame, warp_window
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation, _to_frame, cut_out
+from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation, _to_frame, cut_out
 from test.synthetic import (
     CAMERA,
     Scene,

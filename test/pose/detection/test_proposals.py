@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
-from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation
+from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthMaps, DepthProposals
+from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation
 from gs_pose_ros.pose.templates import TemplateSettings
 from test.synthetic import CAMERA, Scene, bar, make_scene, pose_error, reference, standing
 

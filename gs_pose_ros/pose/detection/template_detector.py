@@ -14,11 +14,11 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
+from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthMaps, DepthProposals
+from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation, cut_out
 from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures, KeypointPairs
 from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
-from gs_pose_ros.pose.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
-from gs_pose_ros.pose.segmentation import SupportPlaneSegmentation, cut_out
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 

@@ -9,8 +9,8 @@ import pytest
 
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.pose.detection import TemplateDetector
-from gs_pose_ros.pose.proposals import ColorProposals, DepthProposals
+from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthProposals
+from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.templates import TemplateSettings
 from test.synthetic import CAMERA, bar, make_scene, pose_error, reference, standing
