@@ -23,7 +23,7 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views
 from gs_pose_ros.optimization.levenberg_marquardt import move_about
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 
 Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
 

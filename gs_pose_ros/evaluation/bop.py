@@ -54,7 +54,7 @@ class Stages:
         """Our stages with their default settings, the refiner chosen by name."""
         # Imported here: compiled code that nobody needs who evaluates other poses.
         from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-        from gs_pose_ros.pose.retrieval import TemplateRetrieval
+        from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 
         if method == 'paper':
             from gs_pose_ros.pose.gs_refiner import GSRefiner

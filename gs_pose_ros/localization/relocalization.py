@@ -19,7 +19,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.pose.feature_matching import FrameFeatures
+from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures
 
 _UNIT = 255.0  # RootSIFT entries are in [0, 1]; kept as bytes
 

@@ -25,8 +25,8 @@ from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.rehearsal import rehearsal
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Initializer
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 

@@ -15,7 +15,7 @@ from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.stage import Stopwatch
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.stages import Detector, Initializer
 from gs_pose_ros.srv import EstimatePose
 

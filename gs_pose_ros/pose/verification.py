@@ -23,7 +23,7 @@ from gs_pose_ros.pose.agreement import (
     silhouette_overlap,
     structure_agreement,
 )
-from gs_pose_ros.pose.feature_matching import FrameFeatures, KeypointPairs
+from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures, KeypointPairs
 from gs_pose_ros.pose.window import ObjectWindow, place_window
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch

@@ -21,7 +21,7 @@ from gs_pose_ros.localization.relocalization import (
 )
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
-from gs_pose_ros.pose.feature_matching import FrameFeatures
+from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures
 from test.synthetic import Pose
 
 from .room import CAMERA, camera_pose, pose_error, view

@@ -14,8 +14,8 @@ from gs_pose_ros.bounds import Distance, Factor, Few, Positive
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.rays import ray_rotations
-from gs_pose_ros.pose.templates import (
+from gs_pose_ros.pose.initialization.rays import ray_rotations
+from gs_pose_ros.pose.initialization.templates import (
     TemplateBank,
     TemplateSettings,
     cell_offsets,

@@ -16,9 +16,13 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation, cut_out
-from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures, KeypointPairs
+from gs_pose_ros.pose.initialization.feature_poses import (
+    FeatureMatching,
+    FrameFeatures,
+    KeypointPairs,
+)
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 

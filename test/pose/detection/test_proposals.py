@@ -10,7 +10,7 @@ import pytest
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation
-from gs_pose_ros.pose.templates import TemplateSettings
+from gs_pose_ros.pose.initialization.templates import TemplateSettings
 from test.synthetic import CAMERA, Scene, bar, make_scene, pose_error, reference, standing
 
 DEPTH = DepthProposals(TemplateSettings(viewpoints=80, in_plane=16))

@@ -11,8 +11,8 @@ from gs_pose_ros.estimate import Detection
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthProposals
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
-from gs_pose_ros.pose.templates import TemplateSettings
+from gs_pose_ros.pose.initialization.templates import TemplateSettings
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from test.synthetic import CAMERA, bar, make_scene, pose_error, reference, standing
 
 # Fewer views and tries than the defaults: seconds instead of minutes for the whole file.

@@ -7,7 +7,7 @@ import torch
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.pose.rays import ray_rotations
+from gs_pose_ros.pose.initialization.rays import ray_rotations
 from gs_pose_ros.rendering import render
 from test.synthetic import reference
 

@@ -11,7 +11,7 @@ import pytest
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.pose.templates import (
+from gs_pose_ros.pose.initialization.templates import (
     TemplateSettings,
     cached_views,
     cell_offsets,

@@ -15,9 +15,9 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.objects.prepared import once_per_object
-from gs_pose_ros.pose.feature_matching import FeatureMatching, FrameFeatures
-from gs_pose_ros.pose.rays import ray_rotations
-from gs_pose_ros.pose.templates import (
+from gs_pose_ros.pose.initialization.feature_poses import FeatureMatching, FrameFeatures
+from gs_pose_ros.pose.initialization.rays import ray_rotations
+from gs_pose_ros.pose.initialization.templates import (
     cached_views,
     color_features,
     depth_features,

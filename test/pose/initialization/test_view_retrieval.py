@@ -9,9 +9,9 @@ import pytest
 
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.rays import ray_rotations
-from gs_pose_ros.pose.retrieval import TemplateRetrieval, _bank, _describe
-from gs_pose_ros.pose.templates import cached_views
+from gs_pose_ros.pose.initialization.rays import ray_rotations
+from gs_pose_ros.pose.initialization.templates import cached_views
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval, _bank, _describe
 from test.synthetic import CAMERA, Scene, make_scene, pose_error, reference, standing
 
 RETRIEVAL = TemplateRetrieval(viewpoints=120, in_plane=20)

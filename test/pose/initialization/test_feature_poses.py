@@ -16,12 +16,12 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
-from gs_pose_ros.pose.feature_matching import (
+from gs_pose_ros.pose.initialization.feature_poses import (
     FeatureMatching,
     FrameFeatures,
     KeypointPairs,
 )
-from gs_pose_ros.pose.retrieval import TemplateRetrieval
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from test.synthetic import Pose, look_at, pose_error
 
 CAMERA = Camera(500.0, 500.0, 159.5, 119.5, 320, 240)
