@@ -21,7 +21,7 @@ from refinement_cases import CHANGES, Case, Start, draw_starts, read_cases
 
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.lm_refiner import COARSE, FINE, LMRefiner
+from gs_pose_ros.pose.refinement.lm import COARSE, FINE, LMRefiner
 from gs_pose_ros.pose.stages import Refiner
 from gs_pose_ros.rendering.level_of_detail import merge
 

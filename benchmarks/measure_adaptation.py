@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from refinement_cases import Case, Pose, read_cases
 
 from gs_pose_ros.losses import psnr
-from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.lie_refiner import LieRefiner
+from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
+from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
 from gs_pose_ros.pose.stages import Refiner
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering import render

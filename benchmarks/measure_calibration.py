@@ -21,7 +21,7 @@ from refinement_cases import Case, read_cases
 from scipy.stats import chi2
 
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 
 LEVELS = (0.5, 0.68, 0.9, 0.95, 0.99)
 

@@ -26,9 +26,9 @@ from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_tr
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.gs_refiner import GSRefiner
-from gs_pose_ros.pose.lie_refiner import LieRefiner
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.stages import Refiner
 
 # Rotation (degrees) and shift (share of the distance) of the starts around the truth.

@@ -26,9 +26,9 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views, thinned
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 
 T = TypeVar('T', bound='PoseEstimate | list[Any]')
 Pose = NDArray[np.float64]  # [4, 4] T_cam_obj

@@ -35,7 +35,7 @@ from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.runtime.conversions import camera_to_message, image_to_message, ns_to_stamp
 from gs_pose_ros.nodes.tracks import Track
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 
 PERIOD_S = 1 / 30

@@ -41,7 +41,7 @@ from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.objects.sources import RegistrationView, read_transforms_json
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.rendering import render
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
 

@@ -9,7 +9,7 @@ from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
 
 data = Path(__file__).parent / 'demo'

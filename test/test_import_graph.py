@@ -63,7 +63,7 @@ def imports(path: Path, at_run_time: bool = False) -> Iterator[tuple[int, str]]:
 
 
 def part_of(name: str) -> str:
-    """'pose' for gs_pose_ros.pose.lm_refiner, '' for the package itself."""
+    """'pose' for gs_pose_ros.pose.refinement.lm, '' for the package itself."""
     return [*name.split('.'), ''][1]
 
 

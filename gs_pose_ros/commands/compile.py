@@ -18,9 +18,9 @@ from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.gs_refiner import GSRefiner
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 

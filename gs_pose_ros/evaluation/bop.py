@@ -57,14 +57,14 @@ class Stages:
         from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 
         if method == 'paper':
-            from gs_pose_ros.pose.gs_refiner import GSRefiner
+            from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
 
             return cls(TemplateDetector(), TemplateRetrieval(), GSRefiner())
         if method == 'gs2pose':
-            from gs_pose_ros.pose.lie_refiner import LieRefiner
+            from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
 
             return cls(TemplateDetector(), TemplateRetrieval(), LieRefiner())
-        from gs_pose_ros.pose.lm_refiner import LMRefiner
+        from gs_pose_ros.pose.refinement.lm import LMRefiner
 
         return cls(TemplateDetector(), TemplateRetrieval(), LMRefiner())
 

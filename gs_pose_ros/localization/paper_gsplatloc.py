@@ -20,7 +20,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.gsplatloc import CameraEstimate, MapCheck
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import oriented_points
-from gs_pose_ros.pose.gs_refiner import object_motion
+from gs_pose_ros.pose.refinement.gs_pose import object_motion
 from gs_pose_ros.rendering import Device, render, require
 
 

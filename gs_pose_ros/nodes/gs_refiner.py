@@ -38,9 +38,9 @@ from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.gs_refiner import GSRefiner
-from gs_pose_ros.pose.lie_refiner import LieRefiner
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns

@@ -12,7 +12,7 @@ from numba.core.registry import CPUDispatcher
 from gs_pose_ros.commands.compile import Compile
 from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from test.localization import room
 from test.synthetic import bar, make_scene, standing
 

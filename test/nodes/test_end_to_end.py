@@ -23,7 +23,7 @@ from gs_pose_ros.nodes.runtime.conversions import camera_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.recording.frame_decoding import (
     frame_from_messages,
     pose_from_message,

@@ -24,9 +24,9 @@ from gs_pose_ros.nodes.runtime.conversions import (
     estimate_to_message,
 )
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.pose.gs_refiner import GSRefiner
-from gs_pose_ros.pose.lie_refiner import LieRefiner
-from gs_pose_ros.pose.lm_refiner import LMRefiner
+from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.srv import EstimatePose
 from test.nodes.conftest import CAMERA, World, announce, header_at, image_message

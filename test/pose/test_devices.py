@@ -9,8 +9,8 @@ import torch
 
 from gs_pose_ros import rendering
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.pose.gs_refiner import GSRefiner
-from gs_pose_ros.pose.lie_refiner import LieRefiner, Phase
+from gs_pose_ros.pose.refinement.gs2pose import LieRefiner, Phase
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
 from test.synthetic import Scene, make_scene, perturbed, pose_error, reference, standing
 
 REFINERS = (

@@ -15,10 +15,10 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, move_about
-from gs_pose_ros.pose import residuals
-from gs_pose_ros.pose.lm_refiner import LMRefiner, align_to_mask
-from gs_pose_ros.pose.object_problem import linearize_object
-from gs_pose_ros.pose.residuals import fit_gain, tukey
+from gs_pose_ros.pose.refinement import residuals
+from gs_pose_ros.pose.refinement.lm import LMRefiner, align_to_mask
+from gs_pose_ros.pose.refinement.object_problem import linearize_object
+from gs_pose_ros.pose.refinement.residuals import fit_gain, tukey
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.synthetic import (

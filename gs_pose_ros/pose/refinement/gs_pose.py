@@ -18,8 +18,8 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.losses import ms_ssim, ssim
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.appearance import Target
-from gs_pose_ros.pose.lm_refiner import align_to_mask
+from gs_pose_ros.pose.refinement.appearance import Target
+from gs_pose_ros.pose.refinement.lm import align_to_mask
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering import Device, render, require

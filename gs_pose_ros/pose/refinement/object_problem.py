@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.optimization.levenberg_marquardt import center_in, draw_at, problem
-from gs_pose_ros.pose.residuals import fit_gain, normal_equations, remove_shading
+from gs_pose_ros.pose.refinement.residuals import fit_gain, normal_equations, remove_shading
 from gs_pose_ros.rendering.numba_rasterizer import Work
 
 _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}

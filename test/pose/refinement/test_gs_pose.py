@@ -9,7 +9,7 @@ import torch
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.gs_refiner import GSRefiner, object_motion
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner, object_motion
 from test.synthetic import CAMERA, Scene, make_scene, perturbed, pose_error, reference, standing
 
 # The smallest crop that five levels of MS-SSIM allow, and fewer steps than the paper's 400.

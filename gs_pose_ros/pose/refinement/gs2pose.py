@@ -23,8 +23,8 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.gs_refiner import refine_first
+from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
+from gs_pose_ros.pose.refinement.gs_pose import refine_first
 from gs_pose_ros.pose.verification import Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering import Device, render, require

@@ -12,8 +12,8 @@ from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.losses import psnr
-from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.lie_refiner import (
+from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
+from gs_pose_ros.pose.refinement.gs2pose import (
     CAMERA_REFINER,
     OBJECT_REFINER,
     Increment,

@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
+from gs_pose_ros.pose.refinement.ambiguity import LookAlikes, turned_about
 from test.synthetic import reference
 
 T_CAM_OBJ = se3.exp([0.1, 0.2, 0.5, 1.0, -0.4, 0.3])

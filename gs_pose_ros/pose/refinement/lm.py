@@ -29,9 +29,9 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.ambiguity import LookAlikes, turned_about
-from gs_pose_ros.pose.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.object_problem import ObjectProblem
+from gs_pose_ros.pose.refinement.ambiguity import LookAlikes, turned_about
+from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
+from gs_pose_ros.pose.refinement.object_problem import ObjectProblem
 from gs_pose_ros.pose.verification import PoseCheck, Verification
 from gs_pose_ros.pose.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
