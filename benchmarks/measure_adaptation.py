@@ -25,7 +25,7 @@ from gs_pose_ros.losses import psnr
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
 from gs_pose_ros.pose.stages import Refiner
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import render
 
 ROWS: dict[str, Refiner] = {

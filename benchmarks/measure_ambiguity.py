@@ -22,7 +22,7 @@ from refinement_cases import Case, read_cases, retrieved
 from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.evaluation.pose_error import rotation_translation_error
 from gs_pose_ros.pose.refinement.lm import LMRefiner
-from gs_pose_ros.pose.window import place_window
+from gs_pose_ros.pose.verification.window import place_window
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
 
 

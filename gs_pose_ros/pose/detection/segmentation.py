@@ -12,7 +12,7 @@ from gs_pose_ros.bounds import Distance, FewOrNone, Many, NonNegative, Positive,
 from gs_pose_ros.frame import RGBDFrame, warp_window
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 

@@ -23,7 +23,7 @@ from gs_pose_ros.pose.initialization.feature_poses import (
 )
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.refinement.lm import LMRefiner, align_to_mask
-from gs_pose_ros.pose.verification import PoseCheck, Verification
+from gs_pose_ros.pose.verification.check import PoseCheck, Verification
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 

@@ -15,7 +15,7 @@ from gs_pose_ros.bounds import Count, NonNegative, Share
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.losses import ssim
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import Device, Rendering, render
 
 

@@ -25,8 +25,8 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.gs_pose import refine_first
-from gs_pose_ros.pose.verification import Verification
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.check import Verification
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import Device, render, require
 
 Pose = NDArray[np.float64]

@@ -20,8 +20,8 @@ from gs_pose_ros.losses import ms_ssim, ssim
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.refinement.appearance import Target
 from gs_pose_ros.pose.refinement.lm import align_to_mask
-from gs_pose_ros.pose.verification import PoseCheck, Verification
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.check import PoseCheck, Verification
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import Device, render, require
 
 

@@ -32,8 +32,8 @@ from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.refinement.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.object_problem import ObjectProblem
-from gs_pose_ros.pose.verification import PoseCheck, Verification
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.check import PoseCheck, Verification
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import Splats, rasterize, view_of, work_for
 

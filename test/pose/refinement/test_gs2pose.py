@@ -20,7 +20,7 @@ from gs_pose_ros.pose.refinement.gs2pose import (
     LieRefiner,
     Phase,
 )
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import render
 from test.synthetic import CAMERA, Scene, make_scene, perturbed, pose_error, reference, standing
 

@@ -19,7 +19,7 @@ from gs_pose_ros.pose.refinement import residuals
 from gs_pose_ros.pose.refinement.lm import LMRefiner, align_to_mask
 from gs_pose_ros.pose.refinement.object_problem import linearize_object
 from gs_pose_ros.pose.refinement.residuals import fit_gain, tukey
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.synthetic import (
     CAMERA,

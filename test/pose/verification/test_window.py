@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.window import ObjectWindow
+from gs_pose_ros.pose.verification.window import ObjectWindow
 from test.synthetic import CAMERA, Scene, make_scene, reference, standing
 
 

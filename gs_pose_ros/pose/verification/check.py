@@ -14,7 +14,8 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.agreement import (
+from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures, KeypointPairs
+from gs_pose_ros.pose.verification.agreement import (
     color_agreement,
     glances,
     label_pixels,
@@ -23,8 +24,7 @@ from gs_pose_ros.pose.agreement import (
     silhouette_overlap,
     structure_agreement,
 )
-from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures, KeypointPairs
-from gs_pose_ros.pose.window import ObjectWindow, place_window
+from gs_pose_ros.pose.verification.window import ObjectWindow, place_window
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch
 
