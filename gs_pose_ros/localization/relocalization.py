@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Angle, Consensus, Few, Many, NonNegative, Positive, Share
+from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures
 
 _UNIT = 255.0  # RootSIFT entries are in [0, 1]; kept as bytes
 

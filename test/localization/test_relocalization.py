@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.relocalization import (
@@ -21,7 +22,6 @@ from gs_pose_ros.localization.relocalization import (
 )
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
-from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures
 from test.synthetic import Pose
 
 from .room import CAMERA, camera_pose, pose_error, view

@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Few, FewOrNone, Many, Share
 from gs_pose_ros.estimate import Detection
+from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation, cut_out
-from gs_pose_ros.pose.initialization.feature_poses import (
-    FeatureMatching,
-    FrameFeatures,
-    KeypointPairs,
-)
+from gs_pose_ros.pose.initialization.feature_poses import FeatureMatching
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.refinement.lm import LMRefiner, align_to_mask
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
+from gs_pose_ros.pose.verification.keypoints import KeypointPairs
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 

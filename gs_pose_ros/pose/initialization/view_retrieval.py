@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Bounds, Cells, Count, Extent, Few, FewOrNone, Many, NonNegative
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.objects.prepared import once_per_object
-from gs_pose_ros.pose.initialization.feature_poses import FeatureMatching, FrameFeatures
+from gs_pose_ros.pose.initialization.feature_poses import FeatureMatching
 from gs_pose_ros.pose.initialization.rays import ray_rotations
 from gs_pose_ros.pose.initialization.templates import (
     cached_views,

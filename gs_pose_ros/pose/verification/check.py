@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Count, CropSize, Extent, NonNegative, Positive, Share
+from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
-from gs_pose_ros.pose.initialization.feature_poses import FrameFeatures, KeypointPairs
 from gs_pose_ros.pose.verification.agreement import (
     color_agreement,
     glances,
@@ -24,6 +24,7 @@ from gs_pose_ros.pose.verification.agreement import (
     silhouette_overlap,
     structure_agreement,
 )
+from gs_pose_ros.pose.verification.keypoints import KeypointPairs
 from gs_pose_ros.pose.verification.window import ObjectWindow, place_window
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch

@@ -13,7 +13,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
-from test.pose.initialization.test_feature_poses import card, frame_of, pose
+from test.pose.printed_card import card, frame_of, pose
 from test.synthetic import Scene, bar, make_scene, perturbed, reference, standing
 
 VERIFICATION = Verification()
