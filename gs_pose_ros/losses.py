@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Wang, Simoncelli, Bovik, "Multiscale structural similarity", 2003: window and level weights.
@@ -88,8 +89,21 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     return result
 
 
-def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of images in [0, 1], over `mask` [H, W] if given."""
+def psnr(a: NDArray, b: NDArray, mask: NDArray[np.bool_] | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of images [H, W, C] in [0, 1], inf if they are equal.
+
+    Only pixels of the mask [H, W] count, if one is given.
+
+    Raises:
+        ValueError: the images differ in shape, or the mask is empty.
+
+    """
+    if a.shape != b.shape or a.ndim != 3:
+        raise ValueError(f'two images [H, W, C] of one shape are needed, got {a.shape}, {b.shape}')
     squared = (np.asarray(a, np.float64) - b) ** 2
-    error = float(squared[mask].mean() if mask is not None else squared.mean())
+    if mask is not None:
+        squared = squared[mask]
+    if squared.size == 0:
+        raise ValueError('the mask is empty')
+    error = float(squared.mean())
     return float('inf') if error == 0 else -10 * float(np.log10(error))

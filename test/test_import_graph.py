@@ -31,9 +31,12 @@ FLOORS = (
     ('nodes', 'commands'),
     ('cli',),
 )
+# The same inside pose/.
+POSE_FLOORS = (('stages',), ('verification',), ('refinement', 'initialization'), ('detection',))
 RANK = {part: rank for rank, parts in enumerate(FLOORS) for part in parts}
+POSE_RANK = {part: rank for rank, parts in enumerate(POSE_FLOORS) for part in parts}
 ROS_PACKAGES = ('rclpy', 'rpyutils', 'message_filters', 'cv_bridge', 'tf2_ros')
-MAY_USE_ROS = ('nodes', 'ros_compat')
+MAY_USE_ROS = ('nodes', 'clients', 'ros_compat')
 
 MODULES = sorted(PACKAGE.rglob('*.py'))
 
@@ -62,9 +65,9 @@ def imports(path: Path, at_run_time: bool = False) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f'{base}.{alias.name}') for alias in node.names)
 
 
-def part_of(name: str) -> str:
+def part_of(name: str, depth: int = 1) -> str:
     """'pose' for gs_pose_ros.pose.refinement.lm, '' for the package itself."""
-    return [*name.split('.'), ''][1]
+    return [*name.split('.'), '', ''][depth]
 
 
 def is_ros(name: str) -> bool:
@@ -88,8 +91,18 @@ def test_imports_point_downwards(path: Path) -> None:
         assert there == here or RANK[there] < RANK[here], f'{where}, which is not below it'
 
 
+@pytest.mark.parametrize('path', sorted((PACKAGE / 'pose').rglob('*.py')), ids=module_name)
+def test_imports_inside_pose_point_downwards(path: Path) -> None:
+    here = POSE_RANK.get(part_of(module_name(path), 2), len(POSE_FLOORS))
+    for line, name in imports(path):
+        there = part_of(name, 2)
+        if part_of(name) == 'pose' and there != part_of(module_name(path), 2):
+            where = f'{path}:{line} imports {name}'
+            assert POSE_RANK.get(there, len(POSE_FLOORS)) < here, f'{where}, which is not below it'
+
+
 @pytest.mark.parametrize('path', MODULES, ids=module_name)
-def test_only_nodes_and_ros_compat_import_ros(path: Path) -> None:
+def test_only_nodes_clients_and_ros_compat_import_ros(path: Path) -> None:
     if part_of(module_name(path)) not in MAY_USE_ROS:
         assert not [f'{path}:{line} {name}' for line, name in imports(path) if is_ros(name)]
 

@@ -132,3 +132,13 @@ def test_psnr_counts_the_mask_only() -> None:
     mask[0] = False
     assert psnr(a, b, mask) == pytest.approx(40, abs=1e-4)
     assert psnr(a, b) < 20
+
+
+def test_psnr_refuses_pictures_that_do_not_match_and_empty_masks() -> None:
+    a = np.full((4, 5, 3), 0.5)
+    with pytest.raises(ValueError, match='one shape'):
+        psnr(a, a[:2])
+    with pytest.raises(ValueError, match='one shape'):
+        psnr(a[..., 0], a[..., 0])
+    with pytest.raises(ValueError, match='empty'):
+        psnr(a, a, np.zeros((4, 5), bool))

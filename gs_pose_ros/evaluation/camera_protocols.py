@@ -15,7 +15,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.camera_run import CameraRun, FramePose, Pose
 from gs_pose_ros.evaluation.point_registration import PointRegistration, depth_points
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.motion import constant_velocity
 from gs_pose_ros.localization.gsplatloc import GSplatLoc, Localizer
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap
@@ -216,9 +216,8 @@ def _predicted(posed: Sequence[SequenceFrame], i: int) -> Pose:
     """The pose of frame i if the camera goes on as it truly went over the two before."""
     if i < 2:
         return _pose(posed[i - 1])
-    a, b, c = (frame.stamp_ns for frame in posed[i - 2 : i + 1])
-    ratio = (c - a) / (b - a) if b > a else 1.0
-    return se3.interpolate(_pose(posed[i - 2]), _pose(posed[i - 1]), ratio)
+    before, last = ((frame.stamp_ns, _pose(frame)) for frame in posed[i - 2 : i])
+    return constant_velocity(before, last, posed[i].stamp_ns)
 
 
 def _registered(

@@ -13,6 +13,7 @@ from gs_pose_ros.bounds import Angle, Few, NonNegative, Positive, Share
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.motion import constant_velocity
 from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc, Localizer
 from gs_pose_ros.localization.scene_map import SceneMap
 
@@ -241,12 +242,7 @@ class CameraTracker:
         seconds = (stamp_ns - last.stamp_ns) * 1e-9
         if len(self._past) < 2 or not 0 < seconds <= self.settings.predict_s:
             return last.T_map_cam
-        before = self._past[-2]
-        if before.stamp_ns >= last.stamp_ns:  # a bag that starts again, a clock that was set
-            return last.T_map_cam
-        ratio = seconds * 1e9 / (last.stamp_ns - before.stamp_ns)
-        step = se3.log(se3.inverse(before.T_map_cam) @ last.T_map_cam)
-        return last.T_map_cam @ se3.exp(min(ratio, 3.0) * step)
+        return constant_velocity(self._past[-2][:2], last[:2], stamp_ns, at_most=3.0)
 
     def _apart(
         self, T_a: NDArray[np.float64], T_b: NDArray[np.float64], factor: float = 1.0

@@ -17,10 +17,10 @@ from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.motion import rigid_motion
 from gs_pose_ros.localization.gsplatloc import CameraEstimate, MapCheck
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import oriented_points
-from gs_pose_ros.pose.refinement.gs_pose import object_motion
 from gs_pose_ros.rendering import Device, render, require
 
 
@@ -69,7 +69,7 @@ class PaperGSplatLoc:
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
         best, best_step, steps = (math.inf, T.numpy()), 0, 0
         for step in range(self.max_steps):
-            pose = object_motion(q, t, torch.zeros(3, dtype=torch.float64))
+            pose = rigid_motion(q, t, torch.zeros(3, dtype=torch.float64))
             loss = self._loss(render(gaussians, frame.camera, pose), observed)
             steps = step + 1
             if loss.item() < best[0]:

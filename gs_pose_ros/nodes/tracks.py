@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.motion import constant_velocity
 
 
 @dataclass
@@ -41,11 +41,7 @@ class Track:
         """
         if len(self.path) < 2:
             return self.T_cam_obj
-        (t_a, T_a), (t_b, T_b) = self.path[-2], self.path[-1]
-        share = float(np.clip((stamp_ns - t_b) / max(t_b - t_a, 1), 0, 1))
-        turn = se3.rotation_log(T_b[:3, :3] @ T_a[:3, :3].T)
-        R = se3.exp(np.concatenate([np.zeros(3), share * turn]))[:3, :3] @ T_b[:3, :3]
-        return se3.from_rotation_translation(R, T_b[:3, 3] + share * (T_b[:3, 3] - T_a[:3, 3]))
+        return constant_velocity(self.path[-2], self.path[-1], stamp_ns, at_most=1.0)
 
     def position_at(self, stamp_ns: int) -> NDArray[np.float64]:
         """Where it was [3], m, in the image nearest to that stamp."""

@@ -272,5 +272,6 @@ def heldout_psnr(lit: LitGaussians, views: Sequence[FittingView]) -> list[float]
             gaussians = lit.in_session(view.session)
             color = render(gaussians, view.camera, view.T_cam_obj).color.clamp(0, 1)
         mask: NDArray[np.bool_] = view.mask.numpy() > 0.5
-        values.append(psnr(color.numpy(), view.color.numpy(), mask))
+        if mask.any():
+            values.append(psnr(color.numpy(), view.color.numpy(), mask))
     return values

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gs_pose_ros.bounds import Count, CountOrNone, CropSize, Extent, Many, NonNegative, Positive
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.geometry.motion import rigid_motion
 from gs_pose_ros.losses import ms_ssim, ssim
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.refinement.appearance import Target
@@ -84,7 +84,7 @@ class GSRefiner:
         best = (math.inf, T_init)
         for _ in range(self.max_steps):
             # Lines 10-11, P = P_init T; the object turns about its centre.
-            T = P_init @ object_motion(q, t * reference.diameter_m, center)
+            T = P_init @ rigid_motion(q, t * reference.diameter_m, center)
             color = render(gaussians, window.camera, T).color
             loss = (1 - ssim(color, target)) + (1 - ms_ssim(color, target))  # Eq. 6
             if loss.item() < best[0]:
@@ -138,17 +138,3 @@ def refine_first(
     return PoseEstimate(
         T, check.score, status, check.reason, iterations=steps, stamp_ns=frame.stamp_ns
     )
-
-
-def object_motion(q: Tensor, t: Tensor, center: Tensor) -> Tensor:
-    """Rigid motion [4, 4] of quaternion q [4] wxyz (any norm) about `center` [3], then t [3]."""
-    w, x, y, z = (q / q.norm()).unbind()
-    R = torch.stack(
-        [
-            torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]),
-            torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]),
-            torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]),
-        ]
-    )
-    top = torch.cat([R, (center + t - R @ center)[:, None]], 1)
-    return torch.cat([top, torch.tensor([[0.0, 0, 0, 1]], dtype=top.dtype)])

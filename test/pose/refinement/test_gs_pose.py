@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner, object_motion
+from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
 from test.synthetic import CAMERA, Scene, make_scene, perturbed, pose_error, reference, standing
 
 # The smallest crop that five levels of MS-SSIM allow, and fewer steps than the paper's 400.
@@ -86,14 +85,3 @@ def test_the_learning_rate_warms_up_and_cools_down() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert max(rates) == pytest.approx(1)
     assert rates[400] == pytest.approx(0)
-
-
-def test_the_motion_turns_about_the_centre_whatever_the_norm() -> None:
-    q = torch.tensor([0.8, -0.2, 0.5, 0.1], dtype=torch.float64)
-    t, center = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([1.0, -1, 2]).double()
-    for factor in (1.0, 3.0):
-        T = object_motion(factor * q, t, center).numpy()
-        assert np.allclose(T[:3, :3], se3.quat_to_mat(q.numpy()))
-        assert np.allclose(se3.transform(T, center.numpy()[None])[0], (center + t).numpy())
-    identity = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
-    assert np.allclose(object_motion(identity, 0 * t, center).numpy(), np.eye(4))
