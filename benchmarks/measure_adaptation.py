@@ -23,14 +23,14 @@ from refinement_cases import Case, Pose, read_cases
 
 from gs_pose_ros.losses import psnr
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
-from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
+from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
 from gs_pose_ros.pose.stages import Refiner
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import render
 
 ROWS: dict[str, Refiner] = {
-    'gs2pose, not adapted': LieRefiner(adapt=False),
-    'gs2pose': LieRefiner(),
+    'gs2pose, not adapted': GS2PoseRefiner(adapt=False),
+    'gs2pose': GS2PoseRefiner(),
     'lm': SINGLE,
     'lm, adapted': replace(SINGLE, adapt=True),
 }

@@ -26,8 +26,8 @@ from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_tr
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.stages import Refiner
 
@@ -100,8 +100,8 @@ class WithoutDepth:
 
 ROWS: dict[str, Refiner] = {
     'icp': ICPRefiner(),
-    'paper': GSRefiner(),
-    'gs2pose': LieRefiner(),
+    'paper': GSPoseRefiner(),
+    'gs2pose': GS2PoseRefiner(),
     'lm few': SINGLE,  # on the cases of the slow ones
     'lm': SINGLE,
     'lm rgb': WithoutDepth(SINGLE),
@@ -111,8 +111,8 @@ ROWS: dict[str, Refiner] = {
 
 # With --rows only: they need a GPU.
 ON_CUDA: dict[str, Refiner] = {
-    'paper cuda': GSRefiner(device='cuda'),
-    'gs2pose cuda': LieRefiner(device='cuda'),
+    'paper cuda': GSPoseRefiner(device='cuda'),
+    'gs2pose cuda': GS2PoseRefiner(device='cuda'),
 }
 
 # Get `slow_cases` of the cases.
@@ -252,9 +252,9 @@ class MeasureRefinement:
 
 def _quick(refiner: Refiner) -> Refiner:
     """The same code with few steps."""
-    if isinstance(refiner, GSRefiner):
+    if isinstance(refiner, GSPoseRefiner):
         return replace(refiner, max_steps=2)
-    if isinstance(refiner, LieRefiner):
+    if isinstance(refiner, GS2PoseRefiner):
         few = replace(refiner.object_phase, steps=2)
         return replace(refiner, object_phase=few, camera_phase=few, final_phase=few)
     return refiner

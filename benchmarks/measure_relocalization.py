@@ -25,8 +25,10 @@ from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame, chosen, read_sequ
 from gs_pose_ros.evaluation.camera_protocols import PosedFrames, fused_map
 from gs_pose_ros.evaluation.trajectory_error import frame_errors
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
 from gs_pose_ros.localization.camera_tracker import CameraTracker
-from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc, Level, MapCheck
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer, Level
+from gs_pose_ros.localization.map_check import MapCheck
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.objects.sources import thinned
@@ -35,7 +37,7 @@ _RIGHT_M, _RIGHT_RAD = 0.05, np.radians(5)
 _STEP_NS = 100_000_000
 _TIMES = {'p50_ms': '{:.0f}', 'p95_ms': '{:.0f}', 'max_ms': '{:.0f}'}
 # What the map explains of a frame, without moving it.
-_AS_IT_IS = GSplatLoc(
+_AS_IT_IS = DepthLocalizer(
     levels=(Level(320, 1, 1.0, 1e9),), check=MapCheck(min_overlap=0.0, min_agreement=0.0)
 )
 

@@ -27,7 +27,7 @@ from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views, thinned
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 
 T = TypeVar('T', bound='PoseEstimate | list[Any]')
@@ -65,7 +65,7 @@ class Stages:
     detector: TemplateDetector = TemplateDetector()
     retrieval: TemplateRetrieval = TemplateRetrieval()
     lm: LMRefiner = LMRefiner()
-    paper: GSRefiner = GSRefiner()
+    paper: GSPoseRefiner = GSPoseRefiner()
 
     def find(
         self,

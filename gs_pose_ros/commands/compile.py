@@ -14,12 +14,12 @@ from rich.console import Console
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.gsplatloc import GSplatLoc
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
@@ -40,7 +40,7 @@ class Compile:
                 status.update(f'compiling: objects {"with" if use_depth else "without"} depth')
                 _find_and_refine(reference, use_depth)
             status.update('compiling: scenes')
-            rehearse(GSplatLoc())
+            rehearse(DepthLocalizer())
             # So large a picture that threads share it.
             rasterize(
                 reference.gaussians, Camera(600.0, 600.0, 319.5, 239.5, 640, 480), _T_CAM_BOX
@@ -59,7 +59,7 @@ def _find_and_refine(reference: ObjectReference, use_depth: bool) -> None:
     detector.detect(frame, [reference])
     detector.first_check.glance(frame, reference, [start])  # where proposals are many
     TemplateRetrieval().initialize(frame, reference, detection)
-    GSRefiner(max_steps=1).refine(frame, reference, [start], mask)
+    GSPoseRefiner(max_steps=1).refine(frame, reference, [start], mask)
 
 
 def _painted_box() -> ObjectReference:

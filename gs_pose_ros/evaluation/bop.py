@@ -57,13 +57,13 @@ class Stages:
         from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 
         if method == 'paper':
-            from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+            from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 
-            return cls(TemplateDetector(), TemplateRetrieval(), GSRefiner())
+            return cls(TemplateDetector(), TemplateRetrieval(), GSPoseRefiner())
         if method == 'gs2pose':
-            from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
+            from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
 
-            return cls(TemplateDetector(), TemplateRetrieval(), LieRefiner())
+            return cls(TemplateDetector(), TemplateRetrieval(), GS2PoseRefiner())
         from gs_pose_ros.pose.refinement.lm import LMRefiner
 
         return cls(TemplateDetector(), TemplateRetrieval(), LMRefiner())

@@ -16,10 +16,11 @@ from gs_pose_ros.evaluation.camera_run import CameraRun, FramePose, Pose
 from gs_pose_ros.evaluation.point_registration import PointRegistration, depth_points
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry.motion import constant_velocity
-from gs_pose_ros.localization.gsplatloc import GSplatLoc, Localizer
+from gs_pose_ros.localization.camera_estimate import Localizer
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
+from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap
-from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
 from gs_pose_ros.localization.wide_start import WideStart
@@ -31,7 +32,7 @@ Arguments = ParamSpec('Arguments')
 Result = TypeVar('Result')
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]  # shows how far a loop is
 
-LOCALIZERS: dict[Method, Callable[[], Localizer]] = {'lm': GSplatLoc, 'paper': PaperGSplatLoc}
+LOCALIZERS: dict[Method, Callable[[], Localizer]] = {'lm': DepthLocalizer, 'paper': GSplatLoc}
 # From frame to frame the start is all that is known; in a map there are keyframes as well.
 PAIRWISE: dict[Method, Callable[[], Localizer]] = {**LOCALIZERS, 'lm': WideStart}
 NO_DEPTH = 'the depth image has too few valid pixels'
@@ -89,7 +90,7 @@ def frame_to_frame(
         raise GsPoseError(f'pairs need two frames with a true pose, there are {len(posed)}')
     pairs = thinned(range(1, len(posed)), max_pairs)
     compared = set(thinned(pairs, paper_pairs)) if paper_pairs else set()
-    localizer, paper = PAIRWISE[method](), PaperGSplatLoc()
+    localizer, paper = PAIRWISE[method](), GSplatLoc()
     registration, reason = _registration()
     left_out = {} if registration is not None else {'gicp': reason}
     rows: dict[str, list[FramePose]] = defaultdict(list)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame
 from gs_pose_ros.evaluation.trajectory_error import ate_rmse, frame_errors, relative_error
-from gs_pose_ros.localization.gsplatloc import CameraEstimate
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
 
 Pose = NDArray[np.float64]  # [4, 4]
 

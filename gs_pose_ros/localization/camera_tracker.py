@@ -14,7 +14,8 @@ from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.motion import constant_velocity
-from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc, Localizer
+from gs_pose_ros.localization.camera_estimate import CameraEstimate, Localizer
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 
 
@@ -36,7 +37,7 @@ class _Posed(NamedTuple):
 class TrackerSettings:
     """When a pose is believed."""
 
-    localizer: GSplatLoc = field(default_factory=GSplatLoc)
+    localizer: DepthLocalizer = field(default_factory=DepthLocalizer)
     # A step away from the prediction by more than either is a jump, believed when so many
     # frames in a row agree on where the camera is now.
     jump_m: Positive = 0.3

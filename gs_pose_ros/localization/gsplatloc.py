@@ -1,335 +1,147 @@
-"""The camera's pose in a map of Gaussians, by Gauss-Newton on depth, its contour, and gray.
-
-GSplatLoc (Zhou 2024) minimises the difference between the depth that the map has at a pose and the
-depth that was measured; its own descent is `paper_gsplatloc`. Here the same solver as for objects
-does it from coarse to fine.
-"""
+"""GSplatLoc as published: Adam on quaternion and translation, through the rasterizer."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from gs_pose_ros.bounds import Distance, NonNegative, Positive, Share
+from gs_pose_ros.bounds import Count, CountOrNone, Many, NonNegative, Positive, Share
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.gray_correlation import gray_correlation
+from gs_pose_ros.geometry.motion import rigid_motion
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
+from gs_pose_ros.localization.map_check import MapCheck
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.scene_problem import DEPTH, GRAY, SceneProblem, shown, shrink
-from gs_pose_ros.optimization.levenberg_marquardt import (
-    NormalEquations,
-    Solution,
-    move_about,
-    reach,
-    solve,
-)
-from gs_pose_ros.rendering.numba_rasterizer import view_of, work_for
-
-_NEUTRAL = np.array([1.0, 0.0])  # gain and offset of the gray
-_KEPT = 0.995  # of the residuals, while the pose still moves
-_FURTHEST = -3.0  # steps before that Gauss-Newton is trusted to go on
-# Coarse levels only lead there: voxels somewhat wider than a pixel do for them.
-_COARSE_PX = 1.4
-
-
-@dataclass(frozen=True)
-class CameraEstimate:
-    """The pose of the camera in one frame; LOST with a reason if the map does not confirm it.
-
-    `covariance` is of the left tangent (translation m, rotation rad) of T_cam_map, in the camera
-    frame: the true one is exp(xi) T_cam_map with xi ~ N(0, covariance).
-    """
-
-    T_map_cam: NDArray[np.float64]  # [4, 4]
-    status: Status
-    reason: str = ''
-    covariance: NDArray[np.float64] | None = None  # [6, 6]
-    overlap: float = 0.0  # share of the measured pixels where the map has a surface
-    agreement: float = 0.0  # share of these whose depth is the map's
-    residual_m: float = 0.0  # median of |map - measured| over the overlap
-    correlation: float = math.nan  # of the texture where depths agree; NaN if it says nothing
-    iterations: int = 0
-    stamp_ns: int = 0
-
-    @property
-    def found(self) -> bool:
-        """Whether the pose may be used."""
-        return self.status in (Status.CONVERGED, Status.TRACKED)
-
-    @property
-    def evidence(self) -> float:
-        """The share of the measured pixels that the map explains."""
-        return self.overlap * self.agreement
-
-    def lost(self, reason: str) -> CameraEstimate:
-        """The same, not to be used."""
-        return replace(self, status=Status.LOST, reason=reason, covariance=None)
-
-
-class Localizer(Protocol):
-    """Brings a pose of the camera near the true one to it."""
-
-    def refine(
-        self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
-    ) -> CameraEstimate:
-        """CONVERGED from a start [4, 4], or LOST with a reason."""
-        ...
-
-
-@dataclass(frozen=True)
-class MapCheck:
-    """Whether what was measured is what the map has before the camera."""
-
-    min_measured: Share = 0.02  # of the pixels
-    min_overlap: Share = 0.25
-    min_agreement: Share = 0.6
-    sigmas: Positive = 3.0  # depths that agree differ by less, in those of the sensor
-    # or of the map, whose error grows with its voxels: a bin 0.4 m away, in voxels of 1.4 mm, is
-    # not confirmed by what lies 1 cm off.
-    map_voxels: NonNegative = 0.7
-    # Of the texture, of which another place of the same depths has as good as none.
-    min_correlation: Share = 0.1
-
-    def judged(
-        self,
-        estimate: CameraEstimate,
-        seen: NDArray[np.float32],
-        difference: NDArray[np.float64],
-        noise: NDArray[np.float64],
-        gray: tuple[NDArray[np.float32], NDArray[np.float32]],
-        voxel_m: float,
-    ) -> CameraEstimate:
-        """The estimate with its shares, LOST if these are too small.
-
-        `seen` [h, w] is the measured depth, 0 where there is none; `difference` [h, w] that of the
-        map to it, NaN where there is no map; `noise` [h, w] that of the sensor at the depth of the
-        map, all m: at a depth measured in a wrong unit it may be larger than the room. `gray` is
-        that of the map and that of the picture, each [h, w] in [0, 1].
-        """
-        measured, known = seen > 0, np.isfinite(difference)
-        if np.mean(measured) < self.min_measured:
-            return estimate.lost(f'{100 * np.mean(measured):.0f} % of the depth image is valid')
-        overlap = np.count_nonzero(known) / np.count_nonzero(measured)
-        if not known.any():
-            return estimate.lost('the map has nothing before the camera')
-        error = np.abs(difference)
-        agrees = error < self.sigmas * np.hypot(noise, self.map_voxels * voxel_m)
-        agreement = float(np.mean(agrees[known]))
-        out = replace(
-            estimate,
-            overlap=overlap,
-            agreement=agreement,
-            residual_m=float(np.median(error[known])),
-            correlation=gray_correlation(*gray, agrees),
-        )
-        if overlap < self.min_overlap:
-            return out.lost(f'the map covers {100 * overlap:.0f} % of what the camera sees')
-        if agreement < self.min_agreement:
-            return out.lost(f'{100 * agreement:.0f} % of the depths are those of the map')
-        if out.correlation < self.min_correlation:  # NaN is not
-            return out.lost(
-                f'depths agree, but the texture is not that of the map (correlation '
-                f'{out.correlation:.2f})'
-            )
-        return out
-
-
-class Level(NamedTuple):
-    """One resolution."""
-
-    width: int  # px, or as close to it as whole pixels joined come
-    iterations: int
-    most: float  # the largest scale of the residuals, in sigmas of the sensor
-    # Share of the distance by which the last step moves at most; at the finest level for residuals
-    # of one sigma, less for smaller ones: what fits the map exactly is followed further.
-    at_rest: float
+from gs_pose_ros.localization.surfels import oriented_points
+from gs_pose_ros.rendering import Device, render, require
 
 
 @dataclass(frozen=True)
 class GSplatLoc:
-    """Refines the pose of the camera; stateless."""
+    """The `paper` preset, the reference for the faster one; full resolution, depth only."""
 
-    levels: tuple[Level, ...] = (
-        Level(80, 10, 100.0, 5e-4),
-        Level(160, 10, 2.0, 1e-4),
-        Level(320, 12, 1.0, 2e-4),
-    )
-    # Nor does it go on for steps shorter than this share of what the residuals leave open.
-    enough_sigmas: NonNegative = 0.7
-    # Coarse levels of detail are centimetres off. Where the first step of a level would be shorter
-    # than this, it would only lead a good start astray.
-    lead_px: NonNegative = 0.7
-    start_m: Positive = 0.1  # scale of the residuals at the start
-    # The scale follows what is left, but never shrinks faster: where most of the
-    # picture is one wall, what moves along that wall would be left behind.
-    narrowing: Share = 0.3
-    least_scale: Positive = 0.15  # less is the map, not the sensor
-    contour_weight: NonNegative = 0.1  # of the slopes of the depth
-    gray_weight: NonNegative = 0.1
-    gray_sigma: Positive = 0.1
-    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2.
+    max_steps: Count = 2000
+    lr_quaternion: Positive = 5e-4
+    lr_translation: Positive = 1e-3
+    weight_decay: NonNegative = 1e-3
+    final_rate: Share = 0.2  # of the learning rates, at the last step
+    patience_from: CountOrNone = 100
+    patience: Many = 20  # steps without a lower loss, after which it ends
+    depth_weight: Share = 0.8
+    min_alpha: Share = 0.5  # of a pixel in the mask
+    device: Device = 'cpu'
+    # For the check of the result alone.
     depth_noise_m: Positive = 0.001
     depth_noise_per_m2: NonNegative = 0.002
-    robust_cut: Positive = 5.0  # Tukey's limit, in scales
-    # The map's error, shared by all of a block of the picture (an eighth of its sides), which the
-    # covariance includes.
-    bias_voxels: NonNegative = 0.15
-    far_m: Distance = 8.0
     check: MapCheck = MapCheck()
 
     def refine(
         self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
     ) -> CameraEstimate:
-        """See `Localizer`."""
+        """See `Localizer`. No covariance: Adam has no Hessian."""
+        require(self.device)
         start = CameraEstimate(np.asarray(T_map_cam, np.float64), Status.CONVERGED)
         start = replace(start, stamp_ns=frame.stamp_ns)
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
-        pictures = [(level, *observe(frame, level.width)) for level in self.levels]
-        pictures = [picture for picture in pictures if (picture[2][..., DEPTH] > 0).any()]
-        T, scale, total, end, problem = se3.inverse(start.T_map_cam), 0.0, 0, None, None
-        for k, (level, camera, seen) in enumerate(pictures):
-            finest = k == len(pictures) - 1
-            problem = self._problem(
-                camera, seen, scene, T, min(scale, level.most), 1.0 if finest else _COARSE_PX
-            )
-            descend = self._settled if finest else self._led
-            T, used, end, problem = descend(problem, camera, T, level)
-            total += used
-            if end is None:
+        if len(scene) < 2:
+            return start.lost('the map has nothing before the camera')
+        gaussians, T_map_aligned = aligned(isotropic(scene))
+        gaussians = gaussians.to(self.device)
+        observed = torch.from_numpy(frame.depth).to(self.device)
+        T = torch.from_numpy(se3.inverse(start.T_map_cam) @ T_map_aligned)
+        q = torch.tensor(se3.mat_to_quat(T[:3, :3].numpy()), requires_grad=True)
+        t = T[:3, 3].clone().requires_grad_()
+        groups = [
+            {'params': [q], 'lr': self.lr_quaternion},
+            {'params': [t], 'lr': self.lr_translation},
+        ]
+        optimizer = torch.optim.Adam(groups, weight_decay=self.weight_decay)
+        decay = self.final_rate ** (1 / self.max_steps)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+        best, best_step, steps = (math.inf, T.numpy()), 0, 0
+        for step in range(self.max_steps):
+            pose = rigid_motion(q, t, torch.zeros(3, dtype=torch.float64))
+            loss = self._loss(render(gaussians, frame.camera, pose), observed)
+            steps = step + 1
+            if loss.item() < best[0]:
+                best, best_step = (loss.item(), pose.detach().numpy().copy()), step
+            if step >= self.patience_from and step - best_step >= self.patience:
                 break
-            scale = self._next_scale(problem)
-        out = replace(start, T_map_cam=se3.inverse(T), iterations=total)
-        if end is None or problem is None:
-            return out.lost('the map has nothing before the camera')
-        measured = problem.seen[..., DEPTH]
-        mapped, drawn_gray = shown(problem.image)
-        noise = self._noise(mapped.astype(np.float64))
-        difference = problem.residuals * problem.scale * noise
-        gray = drawn_gray, problem.seen[..., GRAY]
-        out = self.check.judged(out, measured, difference, noise, gray, scene.voxel_m)
-        if not out.found:
-            return out
-        return replace(out, covariance=self._covariance(end, problem, scene.voxel_m))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        T_cam_map = best[1] @ se3.inverse(T_map_aligned)
+        out = replace(start, T_map_cam=se3.inverse(T_cam_map), iterations=steps)
+        with torch.no_grad():
+            color, alpha, depth = render(gaussians, frame.camera, torch.from_numpy(best[1]))
+        known = ((alpha > self.min_alpha) & (observed > 0)).cpu().numpy()
+        mapped = depth.double().cpu().numpy()
+        difference = np.where(known, mapped - frame.depth, np.nan)
+        noise = self.depth_noise_m + self.depth_noise_per_m2 * mapped**2
+        gray = _gray(color.float().cpu().numpy()), _gray(frame.color)
+        return self.check.judged(out, frame.depth, difference, noise, gray, scene.voxel_m)
 
-    def _led(
-        self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
-    ) -> Solution:
-        """A coarse level, by Levenberg-Marquardt; T itself where a finer one may go on."""
-        first = solve(problem, camera, T, _NEUTRAL, 0, level.at_rest)
-        if first.end is None:
-            return first
-        step = first.end.step(problem.size_m)
-        if reach(step, problem.size_m) * camera.fx < self.lead_px:
-            return first
-        return solve(first.problem, camera, T, _NEUTRAL, level.iterations, level.at_rest)
+    def drawn(
+        self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]
+    ) -> RGBDFrame:
+        """The frame with the depth that a map's balls show at a pose, as the paper has it."""
+        T_cam_map = torch.from_numpy(se3.inverse(T_map_cam))
+        with torch.no_grad():
+            _, alpha, depth = render(isotropic(scene).to(self.device), frame.camera, T_cam_map)
+        known = alpha > self.min_alpha
+        return replace(frame, depth=torch.where(known, depth, 0.0).float().cpu().numpy())
 
-    def _settled(
-        self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
-    ) -> Solution:
-        """The finest level, by Gauss-Newton: the scale of the residuals follows every step.
-
-        Its steps fall short, each by about the same share: Tukey's cost is less curved than the
-        weighted squares. Two of them tell where they lead (Anderson 1965, with one step before).
-        """
-        used, taken, last = 0, np.zeros(6), np.zeros(6)
-        while True:
-            _, _, end, problem = solve(problem, camera, T, _NEUTRAL, 0, level.at_rest)
-            if end is None or used == level.iterations:
-                return Solution(T, used, end, problem)
-            step = end.step(problem.size_m)
-            change = step - last
-            share = change @ end.H @ step / max(change @ end.H @ change, 1e-12)
-            share = float(np.clip(share, _FURTHEST, 0.0)) if used else 0.0
-            taken, last = step - share * (taken + change), step
-            T = move_about(T, end.center, taken)
-            used += 1
-            scale = min(self._next_scale(problem), level.most)
-            # So short a step changes nothing that is worth another rendering, unless what is
-            # left has become much smaller than was expected.
-            at_rest = (
-                reach(taken, problem.size_m) < level.at_rest * scale
-                or end.sigmas(taken) < self.enough_sigmas
-            )
-            if at_rest and scale > 0.5 * problem.scale:
-                return Solution(T, used, end, problem)
-            if not at_rest:  # what still moves has to be seen to move
-                scale = max(scale, self._kept_scale(problem))
-            problem = problem._replace(scale=scale)
-
-    def _next_scale(self, problem: SceneProblem) -> float:
-        """The scale of the residuals that are left."""
-        spread = 1.4826 * float(np.nanmedian(np.abs(problem.residuals)))
-        return max(problem.scale * max(spread, self.narrowing), self.least_scale)
-
-    def _covariance(
-        self, end: NormalEquations, problem: SceneProblem, voxel_m: float
-    ) -> NDArray[np.float64]:
-        noise_m = float(self._noise(np.array(problem.size_m)))
-        bias = self.bias_voxels * voxel_m / (problem.scale * noise_m)
-        return end.covariance(bias**2, int(np.isfinite(problem.residuals).sum()))
-
-    def _kept_scale(self, problem: SceneProblem) -> float:
-        """The least scale that leaves nearly all residuals of now within the robust cut."""
-        size = np.abs(problem.residuals)
-        size = size[size < problem.cut]  # NaN is not
-        if not len(size):
-            return problem.scale
-        place = int(_KEPT * (len(size) - 1))
-        return problem.scale * float(np.partition(size, place)[place]) / problem.cut
-
-    def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.depth_noise_m + self.depth_noise_per_m2 * z**2
-
-    def _problem(
-        self,
-        camera: Camera,
-        seen: NDArray[np.float32],
-        scene: SceneMap,
-        T_cam_map: NDArray[np.float64],
-        scale: float,
-        voxel_px: float,
-    ) -> SceneProblem:
-        """With voxels of at most so many pixels; at first, where the scale is 0, the start's."""
-        distance = float(np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]))
-        center = se3.transform(se3.inverse(T_cam_map), np.array([[0, 0, distance]]))[0]
-        splats = scene.in_view(camera, T_cam_map, voxel_px * distance / camera.fx, self.far_m)
-        return SceneProblem(
-            prepared=splats.prepared,
-            sh=splats.sh,
-            starts=np.array([0, len(splats)]),
-            placed=view_of(camera, np.eye(4), sloped=True)[None],
-            seen=seen,
-            K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
-            center=center,
-            size_m=distance,
-            scale=scale or self.start_m / float(self._noise(np.array(distance))),
-            noise_m=self.depth_noise_m,
-            noise_per_m2=self.depth_noise_per_m2,
-            contour_weight=self.contour_weight,
-            gray_weight=self.gray_weight,
-            sigma_gray=self.gray_sigma,
-            cut=self.robust_cut,
-            work=work_for(splats, camera),
-            image=np.empty((camera.height, 5, camera.width), np.float32),
-            residuals=np.full(camera.shape, np.nan, np.float32),
-        )
+    def _loss(self, rendering: tuple[Tensor, Tensor, Tensor], observed: Tensor) -> Tensor:
+        _, alpha, depth = rendering
+        mask = (alpha.detach() > self.min_alpha) & (observed > 0)
+        loss = (depth - observed)[mask].abs().sum()
+        # The slopes at a pixel take the eight around it as well.
+        whole = -F.max_pool2d(-mask[None].float(), 3, 1, 1)[0] > 0
+        whole[[0, -1]] = False
+        whole[:, [0, -1]] = False
+        contour = (sobel(depth) - sobel(observed)).norm(dim=0)[whole].sum()
+        return self.depth_weight * loss + (1 - self.depth_weight) * contour
 
 
-def observe(frame: RGBDFrame, width: int) -> tuple[Camera, NDArray[np.float32]]:
-    """The camera of a smaller picture and what it saw [h, w, 4], see `scene_problem.shrink`."""
-    assert frame.depth is not None
-    factor = max(1, frame.camera.width // width)
-    height, width = frame.camera.height // factor, frame.camera.width // factor
-    out = np.empty((height, width, 4), np.float32)
-    gray = cv2.cvtColor(frame.color, cv2.COLOR_RGB2GRAY)
-    shrink(frame.depth, np.asarray(gray, np.float32), factor, out)
-    camera = frame.camera.crop(-0.5, -0.5, width * factor, height * factor, 1 / factor)
-    return camera, out
+def sobel(image: Tensor) -> Tensor:
+    """Slopes [2, H, W] across and down of an image [H, W], per pixel."""
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=image.device) / 8
+    kernels = torch.stack([across, across.T])[:, None]
+    return F.conv2d(image[None, None], kernels.to(image.dtype), padding=1)[0]
+
+
+def isotropic(scene: SceneMap) -> Gaussians:
+    """The map's points as the paper has them: balls as wide as the points are apart, opaque."""
+    points = oriented_points(scene.gaussians)
+    spacing = points.reach_m / scene.surfel.spread
+    return Gaussians.from_points(points.points, points.colors, spacing, 0.999, sh_degree=0)
+
+
+def aligned(gaussians: Gaussians) -> tuple[Gaussians, NDArray[np.float64]]:
+    """The Gaussians about their median along their principal axes, and T_map_aligned [4, 4].
+
+    Balls only: the turn does not reach their orientations.
+    """
+    means = gaussians.means.double().numpy()
+    center = np.median(means, 0)
+    _, axes = np.linalg.eigh(np.cov((means - center).T))
+    axes = axes[:, ::-1]
+    if np.linalg.det(axes) < 0:
+        axes[:, 2] *= -1
+    moved = torch.tensor((means - center) @ axes, dtype=torch.float32)
+    return replace(gaussians, means=moved), se3.from_rotation_translation(axes, center)
+
+
+def _gray(color: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(color, cv2.COLOR_RGB2GRAY), np.float32)

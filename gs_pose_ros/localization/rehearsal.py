@@ -6,7 +6,7 @@ import numpy as np
 
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.gsplatloc import CameraEstimate, Localizer
+from gs_pose_ros.localization.camera_estimate import CameraEstimate, Localizer
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud
 

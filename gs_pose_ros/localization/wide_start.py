@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gs_pose_ros.bounds import Angle, Few, Share
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 
 # What has turned further from the given pose, in turns of the starts, is no neighbour of it: a
@@ -30,7 +31,7 @@ class WideStart:
     Stateless. What the map confirms at once takes no longer than with `localizer` alone.
     """
 
-    localizer: GSplatLoc = field(default_factory=GSplatLoc)
+    localizer: DepthLocalizer = field(default_factory=DepthLocalizer)
     sure: Share = 0.7  # of the depths agree: no other start is tried
     turn_deg: Angle = 10.0  # by which the other starts go round what is seen
     directions: Few = 8  # in which they do
@@ -62,7 +63,7 @@ class WideStart:
     def _turned(self, estimate: CameraEstimate, T_map_cam: NDArray[np.float64]) -> float:
         return float(np.degrees(se3.rotation_angle(estimate.T_map_cam[:3, :3], T_map_cam[:3, :3])))
 
-    def _rough(self) -> GSplatLoc:
+    def _rough(self) -> DepthLocalizer:
         """The coarsest level, then how well its pose agrees on the finest picture."""
         first, last = self.localizer.levels[0], self.localizer.levels[-1]
         return replace(

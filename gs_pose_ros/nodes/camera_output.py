@@ -17,7 +17,7 @@ from gs_pose_ros.bounds import Count, NonNegative, Queue
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.gsplatloc import CameraEstimate
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
 from gs_pose_ros.localization.map_store import StoredMap
 from gs_pose_ros.localization.surfels import oriented_points
 from gs_pose_ros.msg import CameraLocalization

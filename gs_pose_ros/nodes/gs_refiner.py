@@ -38,8 +38,8 @@ from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
@@ -66,8 +66,8 @@ class RefinerSettings(StageSettings):
     max_lost_images: Many = setting(3, 'Images in a row after which a lost object is given up.')
     publish_tf: bool = setting(True, 'Publish TF from the camera to each object.')
     lm: LMRefiner = field(default_factory=LMRefiner)
-    paper: GSRefiner = field(default_factory=GSRefiner)
-    gs2pose: LieRefiner = field(default_factory=LieRefiner)
+    paper: GSPoseRefiner = field(default_factory=GSPoseRefiner)
+    gs2pose: GS2PoseRefiner = field(default_factory=GS2PoseRefiner)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
 
 

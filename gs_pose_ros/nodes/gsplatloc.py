@@ -22,11 +22,11 @@ from gs_pose_ros.bounds import NonNegative
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.localization.camera_estimate import CameraEstimate, Localizer
 from gs_pose_ros.localization.camera_tracker import CameraTracker, TrackerSettings
-from gs_pose_ros.localization.gsplatloc import CameraEstimate, Localizer
+from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.localization.map_builder import MapSettings
 from gs_pose_ros.localization.map_store import StoredMap
-from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
 from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.msg import CameraLocalization, ObjectPoseArray
 from gs_pose_ros.nodes.camera_frames import CameraFrames
@@ -62,7 +62,7 @@ class LocalizerSettings(StageSettings):
     method: Literal['lm', 'paper'] = setting('lm', 'How poses are refined: ours, or GSplatLoc.')
     output: OutputSettings = field(default_factory=OutputSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
-    paper: PaperGSplatLoc = field(default_factory=PaperGSplatLoc)
+    paper: GSplatLoc = field(default_factory=GSplatLoc)
     build: MapSettings = field(default_factory=MapSettings)
 
 

@@ -41,7 +41,7 @@ class Initializer(Protocol):
 
 
 class Refiner(Protocol):
-    """Makes the best guess exact, e.g. `LMRefiner` and `GSRefiner`."""
+    """Makes the best guess exact, e.g. `LMRefiner` and `GSPoseRefiner`."""
 
     def refine(
         self,

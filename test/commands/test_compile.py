@@ -10,7 +10,7 @@ _COMPILED_LATER = """
 import sys
 from numba.core.registry import CPUDispatcher
 from gs_pose_ros.commands.compile import Compile
-from gs_pose_ros.localization.gsplatloc import GSplatLoc
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from test.localization import room
@@ -29,7 +29,7 @@ for frame in (scene.frame, scene.frame.without_depth()):
     for detection in TemplateDetector().detect(frame, [reference], effort=0.2):
         LMRefiner().refine(frame, reference, detection.pose_hints)
 T = room.camera_pose(room.EYES[0])
-assert GSplatLoc().refine(room.view(T), room.scene_map(), T).found
+assert DepthLocalizer().refine(room.view(T), room.scene_map(), T).found
 print(*sorted(compiled() - before))
 """
 

@@ -28,8 +28,8 @@ from gs_pose_ros.evaluation.tum import TumEvaluation
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization import camera_tracker
-from gs_pose_ros.localization.gsplatloc import CameraEstimate
-from gs_pose_ros.localization.paper_gsplatloc import PaperGSplatLoc
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
+from gs_pose_ros.localization.gsplatloc import GSplatLoc
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
@@ -116,8 +116,8 @@ def test_a_frame_to_frame_pose_is_better_than_none(room: Path, tmp_path: Path) -
 def test_the_command_line_takes_its_options(
     room: Path, tmp_path: Path, list_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = functools.partial(PaperGSplatLoc, max_steps=2)
-    monkeypatch.setattr(camera_protocols, 'PaperGSplatLoc', quick)
+    quick = functools.partial(GSplatLoc, max_steps=2)
+    monkeypatch.setattr(camera_protocols, 'GSplatLoc', quick)
     monkeypatch.setitem(sys.modules, 'small_gicp', None)  # as if not installed
     command = ['eval', 'tum', '--root', str(room), '--query-frames', str(list_of(0, 1, 3, 4))]
     few = ['--max-pairs', '2', '--paper-pairs', '1', '--json', str(tmp_path / 'a.json')]

@@ -13,8 +13,8 @@ from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
 from gs_pose_ros.localization.camera_tracker import CameraTracker, TrackerSettings
-from gs_pose_ros.localization.gsplatloc import CameraEstimate
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, VoxelCloud

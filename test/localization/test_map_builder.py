@@ -13,7 +13,7 @@ import pytest
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.gsplatloc import GSplatLoc
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap, load_map, save_map
 from gs_pose_ros.localization.relocalization import KeyframeRelocalizer
@@ -70,7 +70,7 @@ def test_a_camera_finds_its_place_in_it() -> None:
     T = camera_pose((-0.95, 0.1, 1.1))
     frame = view(T)
     start = moved(T, 3.0, 0.05)
-    estimate = GSplatLoc().refine(frame, built().scene, start)
+    estimate = DepthLocalizer().refine(frame, built().scene, start)
     angle, distance = pose_error(estimate.T_map_cam, T)
     assert distance < 5 and angle < 0.3
     found = built().relocalizer.candidates(frame, built().scene)

@@ -11,7 +11,7 @@ import torch
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.gsplatloc import GSplatLoc
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import (
     DEPTH,
@@ -57,7 +57,7 @@ def problem_at(
     seen: np.ndarray, contour: float, gray: float, scene: SceneMap | None = None
 ) -> SceneProblem:
     """With one sigma for all depths, which the derivatives take as fixed."""
-    localizer = GSplatLoc(
+    localizer = DepthLocalizer(
         contour_weight=contour, gray_weight=gray, depth_noise_m=NOISE_M, depth_noise_per_m2=0.0
     )
     return localizer._problem(CAMERA, seen, scene or bumps(), np.eye(4), 1.0, 1.0)

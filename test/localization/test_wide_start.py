@@ -11,7 +11,8 @@ import pytest
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.localization.gsplatloc import CameraEstimate, GSplatLoc
+from gs_pose_ros.localization.camera_estimate import CameraEstimate
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.wide_start import WideStart, round_about
 from test.synthetic import Pose
@@ -24,7 +25,7 @@ STARTS = round_about(HERE, 2.0, np.radians(10), 8)
 
 
 @dataclass(frozen=True)
-class Fake(GSplatLoc):
+class Fake(DepthLocalizer):
     """Ends at `truth` from starts within 0.2 m of it, else stays where it is and agrees less."""
 
     truth: Pose = field(default_factory=lambda: HERE)
@@ -123,7 +124,7 @@ def test_it_comes_from_further_than_one_start(scene: SceneMap) -> None:
     frame = view(HERE)
     assert frame.depth is not None
     start = round_about(HERE, float(np.median(frame.depth)), np.radians(110), 8)[2]
-    assert not GSplatLoc().refine(frame, scene, start).found
+    assert not DepthLocalizer().refine(frame, scene, start).found
     got = WideStart(turn_deg=60).refine(frame, scene, start)
     assert got.found
     angle_deg, distance_mm = pose_error(got.T_map_cam, HERE)

@@ -24,8 +24,8 @@ from gs_pose_ros.nodes.runtime.conversions import (
     estimate_to_message,
 )
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.pose.refinement.gs2pose import LieRefiner
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.srv import EstimatePose
@@ -339,7 +339,7 @@ def ask(world: World, what: EstimatePose.Request) -> EstimatePose.Response:
 
 
 @pytest.mark.parametrize(
-    ('name', 'kind'), [('lm', LMRefiner), ('paper', GSRefiner), ('gs2pose', LieRefiner)]
+    ('name', 'kind'), [('lm', LMRefiner), ('paper', GSPoseRefiner), ('gs2pose', GS2PoseRefiner)]
 )
 def test_the_method_is_a_parameter(world: World, name: str, kind: type) -> None:
     node = world.add(RefinerNode, parameters={'method': name, 'gs2pose.final_phase.steps': 7})

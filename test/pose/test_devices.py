@@ -9,13 +9,13 @@ import torch
 
 from gs_pose_ros import rendering
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.pose.refinement.gs2pose import LieRefiner, Phase
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner, Phase
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from test.synthetic import Scene, make_scene, perturbed, pose_error, reference, standing
 
 REFINERS = (
-    GSRefiner(crop_size=176, max_steps=30),
-    LieRefiner(crop_size=96, camera_phase=Phase(10, 1e-3, 5e-3)),
+    GSPoseRefiner(crop_size=176, max_steps=30),
+    GS2PoseRefiner(crop_size=96, camera_phase=Phase(10, 1e-3, 5e-3)),
 )
 
 
@@ -26,7 +26,7 @@ def scene() -> Scene:
 
 @pytest.mark.parametrize('refiner', REFINERS)
 def test_a_missing_device_is_named(
-    scene: Scene, refiner: GSRefiner | LieRefiner, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, refiner: GSPoseRefiner | GS2PoseRefiner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = replace(refiner, device='cuda')
     T, mask = scene.T_cam_obj[0], scene.masks[0]
@@ -41,7 +41,9 @@ def test_a_missing_device_is_named(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device and gsplat')
 @pytest.mark.parametrize('refiner', REFINERS)
-def test_both_devices_come_to_the_same_pose(scene: Scene, refiner: GSRefiner | LieRefiner) -> None:
+def test_both_devices_come_to_the_same_pose(
+    scene: Scene, refiner: GSPoseRefiner | GS2PoseRefiner
+) -> None:
     start = perturbed(scene.T_cam_obj[0], reference(), 8, 0.0)
     here, there = (
         replace(refiner, device=device).refine(scene.frame, reference(), [start], scene.masks[0])

@@ -53,7 +53,7 @@ CAMERA_REFINER = Increment(se3.left_gradient, lambda T, xi: se3.exp(xi) @ T)
 
 
 @dataclass(frozen=True)
-class LieRefiner:
+class GS2PoseRefiner:
     """The schedule of GS2Pose's public code: object, camera, appearance, and a final phase.
 
     The distance is corrected first, from depth if there is any, else from the size of the mask.

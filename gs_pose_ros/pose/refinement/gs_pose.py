@@ -26,7 +26,7 @@ from gs_pose_ros.rendering import Device, render, require
 
 
 @dataclass(frozen=True)
-class GSRefiner:
+class GSPoseRefiner:
     """The `paper` preset: AdamW on quaternion and translation of the object, at most 400 steps.
 
     Uses colour and the mask only, as the paper does. The target is the image times the mask;

@@ -16,8 +16,8 @@ from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, Photome
 from gs_pose_ros.pose.refinement.gs2pose import (
     CAMERA_REFINER,
     OBJECT_REFINER,
+    GS2PoseRefiner,
     Increment,
-    LieRefiner,
     Phase,
 )
 from gs_pose_ros.pose.verification.window import ObjectWindow
@@ -25,7 +25,7 @@ from gs_pose_ros.rendering import render
 from test.synthetic import CAMERA, Scene, make_scene, perturbed, pose_error, reference, standing
 
 SIZE = 96
-QUICK = LieRefiner(crop_size=SIZE)
+QUICK = GS2PoseRefiner(crop_size=SIZE)
 SMOOTH = PhotometricLoss(l1_weight=0.0, depth_weight=0.0)  # nothing that comes and goes with T
 
 
@@ -47,7 +47,7 @@ def descend(
     goal: Target,
     T: np.ndarray,
     exposure: Exposure | None = None,
-    refiner: LieRefiner = QUICK,
+    refiner: GS2PoseRefiner = QUICK,
 ) -> np.ndarray:
     exposure = Exposure.neutral() if exposure is None else exposure
     gaussians, diameter = reference().gaussians, reference().diameter_m

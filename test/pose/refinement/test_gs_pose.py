@@ -8,11 +8,11 @@ import pytest
 from gs_pose_ros.estimate import Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.pose.refinement.gs_pose import GSRefiner
+from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from test.synthetic import CAMERA, Scene, make_scene, perturbed, pose_error, reference, standing
 
 # The smallest crop that five levels of MS-SSIM allow, and fewer steps than the paper's 400.
-QUICK = GSRefiner(crop_size=176, max_steps=70)
+QUICK = GSPoseRefiner(crop_size=176, max_steps=70)
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +37,7 @@ def test_a_perturbed_pose_comes_nearer(scene: Scene) -> None:
 
 
 def test_the_true_pose_is_kept_and_it_stops_early(scene: Scene) -> None:
-    patient = GSRefiner(crop_size=176, max_steps=60, learning_rate=1e-4, tolerance=1e-2)
+    patient = GSPoseRefiner(crop_size=176, max_steps=60, learning_rate=1e-4, tolerance=1e-2)
     T = scene.T_cam_obj[0]
     estimate = patient.refine(scene.frame, reference(), [T], scene.masks[0])
     assert estimate.status is Status.CONVERGED
@@ -48,7 +48,7 @@ def test_the_true_pose_is_kept_and_it_stops_early(scene: Scene) -> None:
 
 
 def test_without_a_mask_the_whole_window_is_compared(scene: Scene) -> None:
-    short = GSRefiner(crop_size=176, max_steps=3, learning_rate=1e-4)
+    short = GSPoseRefiner(crop_size=176, max_steps=3, learning_rate=1e-4)
     estimate = short.refine(scene.frame, reference(), [scene.T_cam_obj[0]])
     assert estimate.status is Status.CONVERGED
     assert pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())[1] < 2
@@ -71,7 +71,7 @@ def test_what_cannot_be_refined_is_lost(scene: Scene) -> None:
 
 def test_a_blank_image_is_lost(scene: Scene) -> None:
     blank = RGBDFrame(np.full((*CAMERA.shape, 3), 0.5, np.float32), None, CAMERA)
-    short = GSRefiner(crop_size=176, max_steps=3)
+    short = GSPoseRefiner(crop_size=176, max_steps=3)
     estimate = short.refine(blank, reference(), [scene.T_cam_obj[0]], scene.masks[0])
     assert estimate.status is Status.LOST
     assert estimate.reason.startswith('score ')
@@ -79,7 +79,7 @@ def test_a_blank_image_is_lost(scene: Scene) -> None:
 
 
 def test_the_learning_rate_warms_up_and_cools_down() -> None:
-    rates = [GSRefiner()._rate(step) for step in range(401)]
+    rates = [GSPoseRefiner()._rate(step) for step in range(401)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
