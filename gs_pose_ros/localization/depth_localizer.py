@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Distance, NonNegative, Positive, Share
 from gs_pose_ros.estimate import Status
-from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.camera_estimate import CameraEstimate
@@ -72,9 +72,6 @@ class DepthLocalizer:
     contour_weight: NonNegative = 0.1  # of the slopes of the depth
     gray_weight: NonNegative = 0.1
     gray_sigma: Positive = 0.1
-    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2.
-    depth_noise_m: Positive = 0.001
-    depth_noise_per_m2: NonNegative = 0.002
     robust_cut: Positive = 5.0  # Tukey's limit, in scales
     # The map's error, shared by all of a block of the picture (an eighth of its sides), which the
     # covariance includes.
@@ -96,7 +93,13 @@ class DepthLocalizer:
         for k, (level, camera, seen) in enumerate(pictures):
             finest = k == len(pictures) - 1
             problem = self._problem(
-                camera, seen, scene, T, min(scale, level.most), 1.0 if finest else _COARSE_PX
+                camera,
+                seen,
+                scene,
+                T,
+                min(scale, level.most),
+                1.0 if finest else _COARSE_PX,
+                frame.depth_noise,
             )
             descend = self._settled if finest else self._led
             T, used, end, problem = descend(problem, camera, T, level)
@@ -109,7 +112,7 @@ class DepthLocalizer:
             return out.lost('the map has nothing before the camera')
         measured = problem.seen[..., DEPTH]
         mapped, drawn_gray = shown(problem.image)
-        noise = self._noise(mapped.astype(np.float64))
+        noise = frame.depth_noise.at(mapped.astype(np.float64))
         difference = problem.residuals * problem.scale * noise
         gray = drawn_gray, problem.seen[..., GRAY]
         out = self.check.judged(out, measured, difference, noise, gray, scene.voxel_m)
@@ -170,7 +173,7 @@ class DepthLocalizer:
     def _covariance(
         self, end: NormalEquations, problem: SceneProblem, voxel_m: float
     ) -> NDArray[np.float64]:
-        noise_m = float(self._noise(np.array(problem.size_m)))
+        noise_m = problem.noise_m + problem.noise_per_m2 * problem.size_m**2
         bias = self.bias_voxels * voxel_m / (problem.scale * noise_m)
         return end.covariance(bias**2, int(np.isfinite(problem.residuals).sum()))
 
@@ -183,9 +186,6 @@ class DepthLocalizer:
         place = int(_KEPT * (len(size) - 1))
         return problem.scale * float(np.partition(size, place)[place]) / problem.cut
 
-    def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.depth_noise_m + self.depth_noise_per_m2 * z**2
-
     def _problem(
         self,
         camera: Camera,
@@ -194,6 +194,7 @@ class DepthLocalizer:
         T_cam_map: NDArray[np.float64],
         scale: float,
         voxel_px: float,
+        depth_noise: DepthNoise,
     ) -> SceneProblem:
         """With voxels of at most so many pixels; at first, where the scale is 0, the start's."""
         distance = float(np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]))
@@ -208,9 +209,9 @@ class DepthLocalizer:
             K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=center,
             size_m=distance,
-            scale=scale or self.start_m / float(self._noise(np.array(distance))),
-            noise_m=self.depth_noise_m,
-            noise_per_m2=self.depth_noise_per_m2,
+            scale=scale or self.start_m / float(depth_noise.at(np.array(distance))),
+            noise_m=depth_noise.constant_m,
+            noise_per_m2=depth_noise.per_m2,
             contour_weight=self.contour_weight,
             gray_weight=self.gray_weight,
             sigma_gray=self.gray_sigma,
