@@ -44,7 +44,7 @@ def sphere(radius: float) -> ObjectReference:
         np.zeros((0, 8, 8), np.uint8),
     )
     box = np.array([[-radius] * 3, [radius] * 3])
-    return ObjectReference('ball', gaussians, 2 * radius, box, views)
+    return ObjectReference('ball', views, gaussians=gaussians, diameter_m=2 * radius, box=box)
 
 
 def test_nothing_to_draw_gives_a_copy_of_the_picture() -> None:
@@ -127,7 +127,7 @@ def test_outline_of_transparent_or_hidden_splats_is_empty() -> None:
         torch.full_like(ball.gaussians.logit_opacities, -5.0),
         ball.gaussians.sh,
     )
-    hidden = ObjectReference('ball', clear, 0.1, ball.box, ball.views)
+    hidden = ObjectReference('ball', ball.views, gaussians=clear, diameter_m=0.1, box=ball.box)
     assert splat_outline(hidden, CAMERA, se3.exp([0, 0, 0.5, 0, 0, 0])) in ([], ())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields
+import shutil
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.folder_store import FolderStore, checked_name, read_arrays, read_header
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.ply import read_ply, write_ply
 
 
@@ -34,33 +36,43 @@ class ReferenceViews:
 
 
 @dataclass(frozen=True)
-class ObjectReference:
+class StoredCopy:
+    """Where an object was read from, as long as it is that object."""
+
+    gaussians: Gaussians
+    views: ReferenceViews
+    prepared: Path  # folder for what is made from the object, see `prepared`
+    revision: str  # of the object, see `ObjectDatabase.revision`
+
+
+@dataclass(frozen=True)
+class ObjectReference(SplatObject):
     """All that is known of a registered object; metres, in the object's own frame."""
 
     object_id: str
-    gaussians: Gaussians
-    diameter_m: float
-    box: NDArray[np.float64]  # [2, 3] lowest and highest corner of the 3-D box
     views: ReferenceViews
     # Discrete symmetries T_obj_obj [M, 4, 4] that map the object onto itself, identity excluded.
     symmetries: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
     # Facts of the registration: PSNR, seconds, number of views, ...
     facts: dict[str, float | int | str] = field(default_factory=dict)
+    copy: StoredCopy | None = None
 
     @property
-    def center(self) -> NDArray[np.float64]:
-        """The middle [3] of the 3-D box, about which refiners turn the object."""
-        return self.box.mean(0)
-
-    def center_in(self, T_cam_obj: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where the centre is [3] at a pose T_cam_obj [4, 4]."""
-        return T_cam_obj[:3, :3] @ self.center + T_cam_obj[:3, 3]
+    def stored(self) -> StoredCopy | None:
+        """Its copy on disk; None for an object that has none, or was changed since it was read."""
+        same = (
+            self.copy is not None
+            and self.copy.gaussians is self.gaussians
+            and self.copy.views is self.views
+        )
+        return self.copy if same else None
 
 
 # Bump when a file of a stored object changes its meaning; older readers then refuse it by name.
 FORMAT_VERSION = 1
 
 _FILES = ('object.yaml', 'gaussians.ply', 'views.npz')
+_PREPARED = '.prepared'  # no object has a leading dot in its name
 _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
 
 
@@ -71,6 +83,7 @@ class ObjectDatabase:
                        gaussians.ply    the splat, standard 3DGS layout
                        views.npz        the reference views
                        thumbnail.png    for people; never read back
+    <root>/.prepared/<object_id>/       what is made from it, see `gs_pose_ros.objects.prepared`
     """
 
     def __init__(self, root: Path) -> None:
@@ -111,7 +124,14 @@ class ObjectDatabase:
 
         """
         with self._store.reading():
-            return _read(self._store.folder(object_id), object_id)
+            reference = _read(self._store.folder(object_id), object_id)
+            copy = StoredCopy(
+                reference.gaussians,
+                reference.views,
+                self.root / _PREPARED / object_id,
+                self.revision(object_id),
+            )
+        return replace(reference, copy=copy)
 
     def load_all(self) -> tuple[dict[str, ObjectReference], dict[str, str]]:
         """All objects that can be read, and for each that cannot the reason."""
@@ -144,6 +164,7 @@ class ObjectDatabase:
 
         """
         self._store.remove(object_id)
+        shutil.rmtree(self.root / _PREPARED / object_id, ignore_errors=True)
 
 
 def _write(folder: Path, reference: ObjectReference) -> None:

@@ -144,7 +144,7 @@ def a_reference(object_id: str, seed: int = 0) -> ObjectReference:
         np.full((1, 8, 8), 9, 'u1'),
     )
     box = np.array([points.min(0), points.max(0)])
-    return ObjectReference(object_id, gaussians, 0.1, box, views)
+    return ObjectReference(object_id, views, gaussians=gaussians, diameter_m=0.1, box=box)
 
 
 def test_objects_are_registered_again_only_when_something_changed(tmp_path: Path) -> None:

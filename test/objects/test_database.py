@@ -33,7 +33,7 @@ def make_reference(object_id: str = 'mug', seed: int = 0, n: int = 30) -> Object
     )
     return ObjectReference(
         object_id,
-        gaussians,
+        gaussians=gaussians,
         diameter_m=0.2 + 0.001 * seed,
         box=np.array([[-0.1, -0.1, -0.1], [0.1, 0.1, 0.1]]),
         views=views,

@@ -20,7 +20,7 @@ from gs_pose_ros.bounds import Cells, Extent, Many, NonNegative
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.objects.prepared import once_per_object
+from gs_pose_ros.objects.prepared import once_per_object, prepared
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # Half periods: two values this far apart count as opposite.
@@ -196,7 +196,7 @@ def cell_offsets(cells: int, extent: float) -> NDArray[np.float32]:
     return np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
 
 
-@once_per_object
+@prepared
 def template_bank(reference: ObjectReference, settings: TemplateSettings) -> TemplateBank:
     """The templates of an object, made at the first call."""
     views = cached_views(reference, settings.viewpoints)

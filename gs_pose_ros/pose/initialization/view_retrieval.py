@@ -15,7 +15,7 @@ from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.objects.prepared import once_per_object
+from gs_pose_ros.objects.prepared import prepared
 from gs_pose_ros.pose.initialization.feature_poses import FeatureMatching
 from gs_pose_ros.pose.initialization.rays import ray_rotations
 from gs_pose_ros.pose.initialization.templates import (
@@ -142,7 +142,7 @@ class _Bank:
     mean_relief: NDArray[np.float64]  # [M] mean depth of the surface from the centre, diameters
 
 
-@once_per_object
+@prepared
 def _bank(reference: ObjectReference, s: TemplateRetrieval) -> _Bank:
     views = cached_views(reference, s.viewpoints)
     size = views.mask.shape[1]

@@ -12,7 +12,7 @@ from gs_pose_ros.features.local_features import CHUNK, FrameFeatures, describe
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.objects.prepared import once_per_object
+from gs_pose_ros.objects.prepared import prepared
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 _BORDER = 3  # px of a reference view's rim without keypoints: they describe the background
@@ -113,7 +113,7 @@ def keypoint_bank(reference: ObjectReference) -> KeypointBank:
     return _keypoint_bank(reference, _BORDER)
 
 
-@once_per_object
+@prepared
 def _keypoint_bank(reference: ObjectReference, border: int) -> KeypointBank:
     views, middle = reference.views, reference.center
     none = np.zeros(0, np.float32)
