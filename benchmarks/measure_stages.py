@@ -25,8 +25,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
 from gs_pose_ros.objects.sources import read_bop_views, thinned
-from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
+from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 
@@ -46,9 +45,14 @@ class Calls:
         """What the method gives."""
         begun = time.perf_counter()
         out = method(*arguments)
-        self.seconds[stage].append(time.perf_counter() - begun)
-        self.found[stage] += out.found if isinstance(out, PoseEstimate) else bool(out)
+        found = out.found if isinstance(out, PoseEstimate) else bool(out)
+        self.count(stage, time.perf_counter() - begun, found)
         return out
+
+    def count(self, stage: str, seconds: float, found: bool) -> None:
+        """A call that something else has timed."""
+        self.seconds[stage].append(seconds)
+        self.found[stage] += found
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Calls, percentiles and what was found, by stage."""
@@ -62,8 +66,7 @@ class Calls:
 class Stages:
     """The methods that the nodes call by default, and the baseline."""
 
-    detector: TemplateDetector = TemplateDetector()
-    retrieval: TemplateRetrieval = TemplateRetrieval()
+    estimator: PoseEstimator = PoseEstimator()
     lm: LMRefiner = LMRefiner()
     paper: GSPoseRefiner = GSPoseRefiner()
 
@@ -75,17 +78,22 @@ class Stages:
         with_paper: bool,
     ) -> None:
         """Detect all objects; initialize and refine each detection."""
-        found = calls.timed('detect', self.detector.detect, frame, list(references.values()))
-        for detection in found:
-            reference = references[detection.object_id]
-            guesses = calls.timed(
-                'initialize', self.retrieval.initialize, frame, reference, detection
-            )
-            hypotheses = [guess.T_cam_obj for guess in guesses]
-            start = (frame, reference, hypotheses, detection.full_mask(frame.camera.shape))
-            calls.timed('refine', self.lm.refine, *start)
+        wanted = list(references.values())
+        detections = calls.timed('detect', self.estimator.detector.detect, frame, wanted)
+        for found in self.estimator.estimate(frame, wanted, detections):
+            if found.detection is None:
+                continue
+            calls.count('initialize', found.initialize_s, bool(found.hypotheses))
+            calls.count('refine', found.refine_s, found.found)
             if with_paper:
-                calls.timed('paper', self.paper.refine, *start)
+                calls.timed(
+                    'paper',
+                    self.paper.refine,
+                    frame,
+                    references[found.object_id],
+                    [hypothesis.T_cam_obj for hypothesis in found.hypotheses],
+                    found.mask(frame.camera.shape),
+                )
                 ratio = calls.seconds['paper'][-1] / calls.seconds['refine'][-1]
                 calls.paper_over_lm.append(ratio)
 

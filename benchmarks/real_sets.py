@@ -39,8 +39,7 @@ from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.masks import EmptyMaskError, MaskMode, make_mask
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.objects.sources import RegistrationView, read_transforms_json
-from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
+from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.rendering import render
 from gs_pose_ros.visualization import OverlayObject, draw_overlay
@@ -328,21 +327,17 @@ class CubeVideo:
         self, frames: dict[int, RGBDFrame], truth: dict[int, Pose], reference: ObjectReference
     ) -> dict[str, Any]:
         """Detector, retrieval, refiner."""
-        detector, retrieval, refiner = TemplateDetector(), TemplateRetrieval(), LMRefiner()
+        estimator = PoseEstimator()
         chosen = np.linspace(0, len(truth) - 1, self.detections).round().astype(int)
         rows = []
         for number in (sorted(truth)[i] for i in chosen):
-            frame, best = frames[number], None
+            frame = frames[number]
             begin = time.perf_counter()
-            detections = detector.detect(frame, [reference])
-            for detection in detections[:1]:
-                guesses = retrieval.initialize(frame, reference, detection)
-                hypotheses = [g.T_cam_obj for g in guesses]
-                mask = detection.full_mask(frame.camera.shape)
-                best = refiner.refine(frame, reference, hypotheses, mask)
+            found = estimator.estimate(frame, [reference])[0]
             seconds = time.perf_counter() - begin
             row = {'frame': number, 'status': 'not found'}
-            if best is not None:
+            if found.detection is not None:
+                best = found.pose
                 row = _row(number, best, best.T_cam_obj, truth[number], reference)
                 if best.found:
                     item = OverlayObject('cube', best.T_cam_obj, reference)

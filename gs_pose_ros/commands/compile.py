@@ -18,7 +18,7 @@ from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.rehearsal import rehearse
 from gs_pose_ros.objects.database import ObjectReference, ReferenceViews
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
+from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
@@ -55,10 +55,8 @@ def _find_and_refine(reference: ObjectReference, use_depth: bool) -> None:
     lm.refine(frame, reference, [start], mask)
     lm.track(frame, reference, start)
     lm.verification.keypoints(frame, reference, start)
-    detector = TemplateDetector()
-    detector.detect(frame, [reference])
-    detector.first_check.glance(frame, reference, [start])  # where proposals are many
-    TemplateRetrieval().initialize(frame, reference, detection)
+    PoseEstimator().rehearse(reference, use_depth)
+    TemplateDetector().first_check.glance(frame, reference, [start])  # where proposals are many
     GSPoseRefiner(max_steps=1).refine(frame, reference, [start], mask)
 
 

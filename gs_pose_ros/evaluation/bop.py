@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -35,38 +35,9 @@ from gs_pose_ros.evaluation.truth import EvaluatedObject, TrueImage, read_true_i
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
-from gs_pose_ros.pose.stages import Detector, Initializer, Refiner
+from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName
 
-Method = Literal['lm', 'paper', 'gs2pose']
 Register = Callable[[str, Sequence[RegistrationView]], ObjectReference]
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The parts that are evaluated."""
-
-    detector: Detector
-    initializer: Initializer
-    refiner: Refiner
-
-    @classmethod
-    def default(cls, method: Method) -> Stages:
-        """Our stages with their default settings, the refiner chosen by name."""
-        # Imported here: compiled code that nobody needs who evaluates other poses.
-        from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-        from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-
-        if method == 'paper':
-            from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
-
-            return cls(TemplateDetector(), TemplateRetrieval(), GSPoseRefiner())
-        if method == 'gs2pose':
-            from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
-
-            return cls(TemplateDetector(), TemplateRetrieval(), GS2PoseRefiner())
-        from gs_pose_ros.pose.refinement.lm import LMRefiner
-
-        return cls(TemplateDetector(), TemplateRetrieval(), LMRefiner())
 
 
 @dataclass(frozen=True)
@@ -93,7 +64,7 @@ class BopEvaluation:
     """Use the depth images, for registration as well; with --no-depth nothing sees depth."""
     gt_masks: bool = False
     """Take the true visible masks in place of the detector."""
-    method: Method = 'lm'
+    method: RefinerName = 'lm'
     """Refiner: ours, Algorithm 1 of GS-Pose, or that of GS2Pose."""
     images: int = 0
     """Use only that many test images, evenly spread; 0 is all."""
@@ -106,7 +77,7 @@ class BopEvaluation:
 
     def run(
         self,
-        stages: Stages | None = None,
+        estimator: PoseEstimator | None = None,
         register: Register | None = None,
         console: Console | None = None,
     ) -> Evaluation:
@@ -125,9 +96,9 @@ class BopEvaluation:
             references = self._references(
                 database, models, register or functools.partial(self._register, console), console
             )
-        stages = stages or Stages.default(self.method)
+        estimator = estimator or PoseEstimator.with_refiner(self.method)
         results = [
-            self._evaluate_image(image, names, references, stages)
+            self._evaluate_image(image, names, references, estimator)
             for image in track(test, description='test images', console=console)
         ]
         by_name = {image.name: image for image in test}
@@ -217,12 +188,12 @@ class BopEvaluation:
         image: BopImage,
         names: Mapping[int, str],
         references: Mapping[str, ObjectReference],
-        stages: Stages,
+        estimator: PoseEstimator,
     ) -> ImageResult:
         frame = image.read_frame(with_depth=self.depth)
         truth = read_true_image(image, names, frame.camera)
         detect = functools.partial(true_detections, truth) if self.gt_masks else None
-        return evaluate_frame(frame, truth, references, stages, detect)
+        return evaluate_frame(frame, truth, references, estimator, detect)
 
     def _settings(self) -> dict[str, str]:
         """Without the folders of the machine: results are published."""
@@ -245,38 +216,32 @@ def evaluate_frame(
     frame: RGBDFrame,
     truth: TrueImage,
     references: Mapping[str, ObjectReference],
-    stages: Stages,
+    estimator: PoseEstimator,
     detect: Callable[[], list[Detection]] | None = None,
 ) -> ImageResult:
-    """Run the stages as the nodes do; `detect` takes the place of the detector."""
-    clock = time.perf_counter
-    start = clock()
+    """Estimate poses as the nodes do; `detect` takes the place of the detector."""
+    start = time.perf_counter()
     if detect is None:
-        detections = stages.detector.detect(frame, list(references.values()))
+        detections = estimator.detector.detect(frame, list(references.values()))
     else:
         detections = detect()
-    detect_s = clock() - start
+    detect_s = time.perf_counter() - start
     by_object: dict[str, dict[str, float]] = {}
     masks, initial, poses, lost = [], [], [], []
-    for detection in detections:
-        name, reference = detection.object_id, references[detection.object_id]
-        mask = detection.full_mask(frame.camera.shape)
-        masks.append(DetectedMask(truth.name, name, encode_mask(mask), detection.score))
-        mine = by_object.setdefault(name, {'initialize': 0.0, 'refine': 0.0})
-        begin = clock()
-        guesses = stages.initializer.initialize(frame, reference, detection)
-        mine['initialize'] += clock() - begin
-        if not guesses:
-            lost.append((name, 'no initial pose'))
+    for e in estimator.estimate(frame, list(references.values()), detections):
+        if e.detection is None:
             continue
-        initial.append(EstimatedPose(name, guesses[0].T_cam_obj, detection.score))
-        begin = clock()
-        pose = stages.refiner.refine(frame, reference, [g.T_cam_obj for g in guesses], mask)
-        mine['refine'] += clock() - begin
-        if pose.found:
-            poses.append(EstimatedPose(name, pose.T_cam_obj, pose.score))
+        name, score = e.object_id, e.detection.score
+        mask = e.detection.full_mask(frame.camera.shape)
+        masks.append(DetectedMask(truth.name, name, encode_mask(mask), score))
+        mine = by_object.setdefault(name, {'initialize': 0.0, 'refine': 0.0})
+        mine['initialize'] += e.initialize_s
+        mine['refine'] += e.refine_s
+        initial += [EstimatedPose(name, h.T_cam_obj, score) for h in e.hypotheses[:1]]
+        if e.found:
+            poses.append(EstimatedPose(name, e.pose.T_cam_obj, e.pose.score))
         else:
-            lost.append((name, pose.reason))
+            lost.append((name, e.pose.reason))
     seconds = {
         'detect': detect_s,
         'initialize': sum(s['initialize'] for s in by_object.values()),

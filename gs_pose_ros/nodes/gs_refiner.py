@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.pose_output import PoseOutput
-from gs_pose_ros.nodes.pose_service import EstimateSettings, PoseService
+from gs_pose_ros.nodes.pose_service import PoseService
 from gs_pose_ros.nodes.runtime.conversions import (
     detection_from_message,
     estimate_to_message,
@@ -34,13 +34,14 @@ from gs_pose_ros.nodes.runtime.frame_history import FrameHistory
 from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
 from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
+from gs_pose_ros.nodes.runtime.other_settings import OtherSettings
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
-from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
-from gs_pose_ros.pose.refinement.lm import LMRefiner
+from gs_pose_ros.pose.detection.template_detector import TemplateDetector
+from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName, Refiners
+from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
@@ -51,24 +52,20 @@ _NEAR_NS = 150_000_000
 
 
 @dataclass(frozen=True)
-class RefinerSettings(StageSettings):
+class RefinerSettings(Refiners, StageSettings):
     """Parameters of the refiner node."""
 
     input: InputSettings = field(default_factory=InputSettings)
     history: Queue = setting(
         100, 'Image sets that are held; of those older than 0.5 s, one in 0.1 s.'
     )
-    method: Literal['lm', 'paper', 'gs2pose'] = setting(
+    method: RefinerName = setting(
         'lm',
         'How initial poses are refined: ours, GS-Pose, or GS2Pose; tracking is always `lm`.',
     )
     track: bool = setting(True, 'Follow refined objects from image to image.')
     max_lost_images: Many = setting(3, 'Images in a row after which a lost object is given up.')
     publish_tf: bool = setting(True, 'Publish TF from the camera to each object.')
-    lm: LMRefiner = field(default_factory=LMRefiner)
-    paper: GSPoseRefiner = field(default_factory=GSPoseRefiner)
-    gs2pose: GS2PoseRefiner = field(default_factory=GS2PoseRefiner)
-    estimate: EstimateSettings = field(default_factory=EstimateSettings)
 
 
 class RefinerNode(Stage[RefinerSettings]):
@@ -91,9 +88,14 @@ class RefinerNode(Stage[RefinerSettings]):
     @property
     def refinement(self) -> Refiner:
         """The refiner of initial poses that the parameters choose."""
-        s = self.settings
-        return (
-            self._refine_method or {'lm': s.lm, 'paper': s.paper, 'gs2pose': s.gs2pose}[s.method]
+        return self._refine_method or self.settings.named(self.settings.method)
+
+    def estimator(self) -> PoseEstimator:
+        """What `~/estimate_pose` runs now."""
+        return PoseEstimator(
+            self._detect_method or self._detector.value,
+            self._initialize_method or self._retrieval.value,
+            self.refinement,
         )
 
     def configure(self) -> None:
@@ -103,7 +105,14 @@ class RefinerNode(Stage[RefinerSettings]):
         faked = self._refine_method or self._track_method
         self._objects = ObjectWatch(self, None if faked else self._rehearse)
         self.while_configured.callback(self._objects.close)
-        PoseService(self, self._objects, self._detect_method, self._initialize_method)
+        # `~/estimate_pose` finds what the graph finds: the other stages' settings are theirs.
+        self._detector = OtherSettings(self, 'detector', TemplateDetector(), 'detector.')
+        self.while_configured.callback(self._detector.close)
+        self._retrieval = OtherSettings(
+            self, 'pose_initializer', TemplateRetrieval(), 'retrieval.'
+        )
+        self.while_configured.callback(self._retrieval.close)
+        PoseService(self, self._objects, self.estimator, lambda: self.settings.input)
 
     def activate(self) -> None:
         """Start to take images and initial poses."""

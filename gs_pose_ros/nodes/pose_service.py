@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.estimate import Detection, PoseEstimate
-from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.runtime.conversions import estimate_to_message, failed_pose
-from gs_pose_ros.nodes.runtime.frame_input import ImageSet
+from gs_pose_ros.nodes.runtime.frame_input import ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
-from gs_pose_ros.nodes.runtime.stage import Stopwatch
-from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.stages import Detector, Initializer
+from gs_pose_ros.nodes.runtime.stage import Stage, Stopwatch
+from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.srv import EstimatePose
-
-if TYPE_CHECKING:
-    from gs_pose_ros.nodes.gs_refiner import RefinerNode
-
-
-@dataclass(frozen=True)
-class EstimateSettings:
-    """Parameters of the stages that the service runs before the refiner."""
-
-    detector: TemplateDetector = field(default_factory=TemplateDetector)
-    retrieval: TemplateRetrieval = field(default_factory=TemplateRetrieval)
 
 
 class PoseService:
-    """Detects, initializes and refines in the executor's thread, beside the live line."""
+    """Estimates poses in the executor's thread, beside the live line."""
 
     def __init__(
         self,
-        node: RefinerNode,
+        node: Stage[Any],
         objects: ObjectWatch,
-        detect: Detector | None = None,
-        initialize: Initializer | None = None,
+        estimator: Callable[[], PoseEstimator],
+        camera: Callable[[], InputSettings],
     ) -> None:
+        """`estimator()` and `camera()` give the stages and the input settings of the moment."""
         self._node, self._objects = node, objects
-        self._detect, self._initialize = detect, initialize
+        self._estimator, self._camera = estimator, camera
         node.serve(EstimatePose, '~/estimate_pose', self._answer)
 
     def _answer(
@@ -70,37 +55,22 @@ class PoseService:
         """For every wanted object its poses, or one that says why there is none."""
         header, known = request.color.header, self._objects.references
         depth = request.depth if request.depth.width else None
-        images = ImageSet(request.color, request.camera_info, depth)
-        frame = images.frame(self._node.settings.input)
+        frame = ImageSet(request.color, request.camera_info, depth).frame(self._camera())
         wanted = list(request.object_ids) or list(known)
-        s = self._node.settings.estimate
-        references = [known[object_id] for object_id in wanted if object_id in known]
-        method = self._detect or s.detector
-        detections = method.detect(frame, references) if references else []
-        poses: list[ObjectPose] = []
-        for object_id in wanted:
-            found = [d for d in detections if d.object_id == object_id]
-            if object_id not in known:
-                reason = self._objects.why_not(object_id)
-                status = ObjectPose.STATUS_UNKNOWN_OBJECT
-                poses.append(failed_pose(header, object_id, 0, status, reason))
-            elif not found:
-                reason, status = f'{object_id!r} is not in the image', ObjectPose.STATUS_NOT_FOUND
-                poses.append(failed_pose(header, object_id, 0, status, reason))
-            for instance, detection in enumerate(found):
-                estimate = self._refined(frame, known[object_id], detection)
+        poses = [
+            failed_pose(
+                header, name, 0, ObjectPose.STATUS_UNKNOWN_OBJECT, self._objects.why_not(name)
+            )
+            for name in wanted
+            if name not in known
+        ]
+        references = [known[name] for name in wanted if name in known]
+        estimates = self._estimator().estimate(frame, references) if references else []
+        for e in estimates:
+            if e.detection is None:
+                status, reason = ObjectPose.STATUS_NOT_FOUND, e.pose.reason
+                poses.append(failed_pose(header, e.object_id, 0, status, reason))
+            else:
                 stage = ObjectPose.STAGE_REFINED
-                poses.append(estimate_to_message(header, object_id, instance, estimate, stage))
+                poses.append(estimate_to_message(header, e.object_id, e.instance, e.pose, stage))
         return poses
-
-    def _refined(
-        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
-    ) -> PoseEstimate:
-        initializer = self._initialize or self._node.settings.estimate.retrieval
-        hypotheses = initializer.initialize(frame, reference, detection)
-        return self._node.refinement.refine(
-            frame,
-            reference,
-            [hypothesis.T_cam_obj for hypothesis in hypotheses],
-            detection.full_mask(frame.camera.shape),
-        )

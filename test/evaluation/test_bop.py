@@ -18,7 +18,7 @@ from rich.console import Console
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
-from gs_pose_ros.evaluation.bop import BopEvaluation, Stages
+from gs_pose_ros.evaluation.bop import BopEvaluation
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
@@ -26,6 +26,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
 from gs_pose_ros.objects.sources import RegistrationView
+from gs_pose_ros.pose.estimator import PoseEstimator
 
 SHAPE = (120, 160)
 K = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]])
@@ -151,9 +152,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / 'cubes_2'
 
 
-def stages(**kwargs) -> Stages:
+def stages(**kwargs) -> PoseEstimator:
     refiner = FakeRefiner(kwargs.pop('lost', ()))
-    return Stages(FakeDetector(), FakeInitializer(**kwargs), refiner)
+    return PoseEstimator(FakeDetector(), FakeInitializer(**kwargs), refiner)
 
 
 def test_a_run_counts_what_it_should(root: Path, tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ from gs_pose_ros.nodes.object_database import DatabaseNode
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
 from gs_pose_ros.nodes.runtime.conversions import camera_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
-from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.refinement.lm import LMRefiner
+from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.recording.frame_decoding import (
     frame_from_messages,
     pose_from_message,
@@ -177,11 +175,8 @@ def test_the_service_and_the_library_give_equal_poses(
     assert answer.poses.status == ObjectPoseArray.STATUS_OK
 
     frame = frame_from_messages(request.color, request.camera_info, request.depth)
-    (detection,) = TemplateDetector().detect(frame, [reference])
-    hypotheses = TemplateRetrieval().initialize(frame, reference, detection)
-    poses = [hypothesis.T_cam_obj for hypothesis in hypotheses]
-    mask = detection.full_mask(CAMERA.shape)
-    estimate = LMRefiner().refine(frame, reference, poses, mask)
+    (found,) = PoseEstimator().estimate(frame, [reference])
+    estimate = found.pose
     assert estimate.status is Status.CONVERGED
     (pose,) = answer.poses.poses
     # The database stores single precision; nothing else may differ.

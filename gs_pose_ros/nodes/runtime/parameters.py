@@ -150,7 +150,7 @@ class Parameters(Generic[S]):
     def _build(self, values: dict[str, Any]) -> S:
         for name, field in self._fields.items():
             field.check(values[name])
-        return _replaced(self._default, values, self._prefix)
+        return with_parameters(self._default, values, self._prefix)
 
 
 def markdown_table(fields: Sequence[ParameterField]) -> str:
@@ -181,12 +181,13 @@ def _to_ros(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _replaced(settings: Any, values: dict[str, Any], prefix: str) -> Any:
+def with_parameters(settings: T, values: dict[str, Any], prefix: str = '') -> T:
+    """The settings dataclass with the values of these parameters; others are left alone."""
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         old, name = getattr(settings, field.name), prefix + field.name
         if dataclasses.is_dataclass(old):
-            changes[field.name] = _replaced(old, values, name + '.')
+            changes[field.name] = with_parameters(old, values, name + '.')
         elif name in values:
             changes[field.name] = tuple(values[name]) if isinstance(old, tuple) else values[name]
-    return dataclasses.replace(settings, **changes)
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
