@@ -29,7 +29,9 @@ class SearchSettings:
         3.0, 'For so long, an object that was tracked and is lost is searched for in a hurry.'
     )
     recovery_effort: Share = setting(
-        0.15, 'Share of the proposals looked into meanwhile; all other objects have to wait.'
+        0.15,
+        'Share of the proposals looked into meanwhile, and in the first image that an object is '
+        'looked for in; all other objects have to wait.',
     )
 
 
@@ -37,10 +39,16 @@ class SearchSettings:
 class _Times:
     """Of one object, s; far back where it has never happened."""
 
-    searched: float | None = None
+    searched: float | None = None  # with all effort
+    hurried: bool = False  # searched in a hurry at least
     found: float = -1e9
     tracked: float = -1e9
     lost: float = -1e9
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never looked for."""
+        return self.searched is None and not self.hurried
 
 
 class SearchPlan:
@@ -54,14 +62,18 @@ class SearchPlan:
     def next(self, object_ids: Iterable[str], now: float) -> tuple[list[str], float]:
         """Those of the objects to look for now, and the share of the usual effort."""
         wanted = [name for name in object_ids if self._is_wanted(name, now)]
-        # What has just been lost is behind something, or will be back in a moment.
+        # What has just been lost is behind something, or will be back in a moment; what is in
+        # plain view at the start is found in a third of the time.
         recovery_s = self._settings.recovery_s
-        lost = [
-            object_id for object_id in wanted if now - self._times[object_id].lost < recovery_s
-        ]
-        for object_id in lost or wanted:
-            self._times[object_id].searched = now
-        return (lost, self._settings.recovery_effort) if lost else (wanted, 1.0)
+        hurried = [name for name in wanted if now - self._times[name].lost < recovery_s]
+        hurried = hurried or [name for name in wanted if self._times[name].is_new]
+        if hurried:
+            for name in hurried:
+                self._times[name].hurried = True
+            return hurried, self._settings.recovery_effort
+        for name in wanted:
+            self._times[name].searched = now
+        return wanted, 1.0
 
     def _is_wanted(self, object_id: str, now: float) -> bool:
         s, times = self._settings, self._times[object_id]
@@ -71,7 +83,10 @@ class SearchPlan:
             return False
         if now - times.tracked >= s.track_timeout_s:
             return True
-        return times.searched is not None and now - times.searched > s.redetect_period_s > 0
+        # Of what was found in a hurry there may be more.
+        before = -1e9 if times.hurried else None
+        searched = before if times.searched is None else times.searched
+        return searched is not None and now - searched > s.redetect_period_s > 0
 
     def found(self, object_ids: Iterable[str], now: float) -> None:
         """These were found; the refiner has yet to say whether they are followed."""

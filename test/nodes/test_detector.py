@@ -192,7 +192,7 @@ def feedback(world: World, status: Status, object_id: str = 'mug') -> None:
 def test_rests_while_tracked_and_wakes_when_lost(
     world: World, detections: list, method: BrightPixels
 ) -> None:
-    world.show_until(lambda: detections, 'detections')
+    world.show_until(lambda: 1.0 in method.efforts, 'a thorough search')
     feedback(world, Status.TRACKED)
     time.sleep(0.2)
     searches = len(method.searched)
@@ -213,7 +213,7 @@ def test_what_was_lost_is_searched_for_first_and_in_a_hurry(
     database.save(make_reference('cup'))
     announce(world, database)
     world.show_until(lambda: method.searched[-1:] == [['cup', 'mug']], 'a search for both')
-    assert set(method.efforts) == {1.0}
+    world.show_until(lambda: method.efforts[-1] == 1.0, 'a thorough search')
     feedback(world, Status.TRACKED)
     world.show_until(lambda: method.searched[-1] == ['cup'], 'a search for the other')
     feedback(world, Status.LOST)

@@ -18,7 +18,11 @@ SETTINGS = SearchSettings(
 
 @pytest.fixture
 def plan() -> SearchPlan:
-    return SearchPlan(SETTINGS)
+    """After the first, hurried look, and a thorough one."""
+    plan = SearchPlan(SETTINGS)
+    plan.next(BOTH, -1.0)
+    plan.next(BOTH, 0.0)
+    return plan
 
 
 def track(plan: SearchPlan, until: float, *names: str) -> None:
@@ -26,9 +30,20 @@ def track(plan: SearchPlan, until: float, *names: str) -> None:
         plan.answered(names, (), tenth / 10)
 
 
-def test_everything_is_wanted_at_first(plan: SearchPlan) -> None:
-    assert plan.next(BOTH, 0.0) == (BOTH, 1.0)
-    assert plan.next(BOTH, 0.5) == (BOTH, 1.0)
+def test_the_first_look_is_a_hurried_one() -> None:
+    plan = SearchPlan(SETTINGS)
+    assert plan.next(['mug'], 0.0) == (['mug'], 0.2)
+    assert plan.next(BOTH, 0.5) == (['cup'], 0.2)  # it came to the database later
+    assert plan.next(BOTH, 1.0) == (BOTH, 1.0)
+    assert plan.next(BOTH, 1.5) == (BOTH, 1.0)
+
+
+def test_more_of_what_was_found_in_a_hurry_is_looked_for_once() -> None:
+    plan = SearchPlan(SETTINGS)
+    plan.next(BOTH, 0.0)
+    track(plan, 1.0, *BOTH)
+    assert plan.next(BOTH, 1.0) == (BOTH, 1.0)
+    assert plan.next(BOTH, 1.1) == ([], 1.0)
 
 
 def test_what_is_tracked_rests_until_the_refiner_is_silent(plan: SearchPlan) -> None:
@@ -47,6 +62,7 @@ def test_what_is_tracked_is_looked_for_now_and_then(plan: SearchPlan) -> None:
 
 def test_nothing_rests_if_it_shall_not() -> None:
     plan = SearchPlan(SearchSettings(rest_while_tracked=False))
+    plan.next(BOTH, -1.0)
     plan.answered(['mug'], [], 0.0)
     plan.found(['cup'], 0.0)
     assert plan.next(BOTH, 0.1) == (BOTH, 1.0)
