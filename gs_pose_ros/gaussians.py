@@ -78,7 +78,7 @@ class Gaussians:
     def check_finite(self, source: str) -> None:
         """Raise GsPoseError naming `source` if any parameter is NaN or infinite."""
         for f in fields(self):
-            if not torch.isfinite(getattr(self, f.name)).all():
+            if not np.isfinite(getattr(self, f.name).detach().cpu().numpy()).all():
                 raise GsPoseError(f'{source}: {f.name} holds NaN or infinite values')
 
     @classmethod

@@ -19,6 +19,7 @@ from gs_pose_ros.objects.registration import (
     RegistrationSettings,
     register,
 )
+from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource
 
 
@@ -90,7 +91,11 @@ class Register:
                 progress.update(bar, completed=p.fraction, description=f'{p.stage}: {p.message}')
 
             reference = register(self.object_id, found.views, settings, show)
-        database.save(reference)
+            database.save(reference)
+            progress.update(bar, description='preparing: templates and keypoints')
+            PoseEstimator().rehearse(
+                database.load(self.object_id), use_depth=bool(reference.facts['with_depth'])
+            )
         numbers = {k: v for k, v in reference.facts.items() if not isinstance(v, str)}
         facts = ', '.join(f'{name} {number:.4g}' for name, number in numbers.items())
         console.print(

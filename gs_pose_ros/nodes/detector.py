@@ -55,7 +55,8 @@ class DetectorNode(Stage[DetectorSettings]):
         self.while_configured.callback(self.destroy_lifecycle_publisher, self._out)
         self._searching = self.create_lifecycle_publisher(Header, '~/searching', QOS_OUT)
         self.while_configured.callback(self.destroy_lifecycle_publisher, self._searching)
-        self._objects = ObjectWatch(self, None if self._method else self._rehearse)
+        own = (None, None) if self._method else (self._prepare, self._rehearse)
+        self._objects = ObjectWatch(self, *own)
         self.while_configured.callback(self._objects.close)
 
     def activate(self) -> None:
@@ -86,6 +87,9 @@ class DetectorNode(Stage[DetectorSettings]):
             'skipped': str(self._worker.replaced),
             **self._input.facts(),
         }
+
+    def _prepare(self, reference: ObjectReference) -> None:
+        self.settings.detector.prepare(reference, self.settings.input.use_depth)
 
     def _rehearse(self, reference: ObjectReference) -> None:
         frame, _ = rehearsal(reference, self.settings.input.use_depth)

@@ -103,7 +103,8 @@ class RefinerNode(Stage[RefinerSettings]):
         self._out = PoseOutput(self)
         self.while_configured.callback(self._out.close)
         faked = self._refine_method or self._track_method
-        self._objects = ObjectWatch(self, None if faked else self._rehearse)
+        own = (None, None) if faked else (self.settings.lm.prepare, self._rehearse)
+        self._objects = ObjectWatch(self, *own)
         self.while_configured.callback(self._objects.close)
         # `~/estimate_pose` finds what the graph finds: the other stages' settings are theirs.
         self._detector = OtherSettings(self, 'detector', TemplateDetector(), 'detector.')

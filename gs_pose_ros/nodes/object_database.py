@@ -22,7 +22,7 @@ from gs_pose_ros.nodes.runtime.frame_input import InputSettings
 from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage, StageSettings, run
-from gs_pose_ros.objects.database import ObjectDatabase
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.srv import (
     CancelRegistration,
@@ -61,7 +61,11 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self._list_out = self.advertise(ObjectList, '~/objects', QOS_LATCHED)
         progress_out = self.advertise(RegistrationProgress, '~/progress')
         self._jobs = RegistrationJobs(
-            self._method, progress_out.publish, self._on_registered, self.failed
+            self._method,
+            progress_out.publish,
+            self._on_registered,
+            self.failed,
+            _rehearse if self._method is register else None,
         )
         self.while_configured.callback(self._jobs.stop)
         self.serve(RegisterObject, '~/register', self._register)
@@ -228,6 +232,13 @@ def _copy(database: ObjectDatabase, target: Path) -> int:
             target.rmdir()
         shutil.move(copy.root, target)
     return len(objects)
+
+
+def _rehearse(reference: ObjectReference) -> None:
+    # Imported here: this node needs it only when it has registered something.
+    from gs_pose_ros.pose.estimator import PoseEstimator
+
+    PoseEstimator().rehearse(reference, use_depth=bool(reference.facts['with_depth']))
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -53,7 +53,8 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectPoseArray, '~/initial_poses', QOS_OUT)
         self.while_configured.callback(self.destroy_lifecycle_publisher, self._out)
-        self._objects = ObjectWatch(self, None if self._method else self._rehearse)
+        own = (None, None) if self._method else (self.settings.retrieval.prepare, self._rehearse)
+        self._objects = ObjectWatch(self, *own)
         self.while_configured.callback(self._objects.close)
 
     def activate(self) -> None:

@@ -84,8 +84,10 @@ class RegistrationJobs:
         report: Callable[[RegistrationProgress], None],
         on_registered: Callable[[], None],
         on_bug: Callable[[Exception], str],
+        prepare: Callable[[ObjectReference], None] | None = None,
     ) -> None:
-        self._method, self._report = method, report
+        """`prepare(reference)` makes what stages need of a stored object, before it is told of."""
+        self._method, self._report, self._prepare = method, report, prepare
         self._on_registered, self._on_bug = on_registered, on_bug
         self._queue: queue.Queue[_Job | None] = queue.Queue()
         self._jobs: dict[str, _Job] = {}  # waiting or running
@@ -183,6 +185,12 @@ class RegistrationJobs:
         )
         check()
         job.database.save(reference)
+        if self._prepare is not None:
+            self._say(job, running, 'preparing', 0.99, 'templates and keypoints')
+            try:
+                self._prepare(job.database.load(job.object_id))
+            except Exception as error:  # the object is stored: whoever looks for it prepares it
+                self._on_bug(error)
         return float(reference.facts.get('psnr_heldout_db', np.nan))
 
     def _say(

@@ -82,7 +82,7 @@ def prepared(make: Callable[[ObjectReference, K], V]) -> Callable[[ObjectReferen
 
 
 def _path(copy: StoredCopy, make: Callable[..., Any], settings: Hashable) -> Path:
-    name = make.__name__.strip('_')
+    name = f'{Path(inspect.getfile(make)).stem}.{make.__name__.strip("_")}'
     source = _digest(copy.revision, _code(inspect.getfile(make)))
     return copy.prepared / f'{name}-{source}-{_digest(repr(settings))}.npz'
 

@@ -7,9 +7,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from gs_pose_ros.gaussians import Gaussians
-from gs_pose_ros.geometry import se3
+
+_XYZW, _WXYZ = [1, 2, 3, 0], [3, 0, 1, 2]  # scipy has the scalar last
 
 
 def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
@@ -36,7 +38,7 @@ def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
         return (np.stack(columns, 1) / total[:, None]).reshape(-1, *values.shape[1:])
 
     mean = average(means)
-    rotations = np.stack([se3.quat_to_mat(q) for q in gaussians.quats.detach().numpy()])
+    rotations = Rotation.from_quat(gaussians.quats.detach().numpy()[:, _XYZW]).as_matrix()
     M = rotations * scales[:, None, :]
     offset = means - mean[cell]
     spread = M @ M.transpose(0, 2, 1) + offset[:, :, None] * offset[:, None, :]
@@ -52,7 +54,7 @@ def merge(gaussians: Gaussians, cell_m: float) -> Gaussians:
     f32 = torch.float32
     return Gaussians(
         means=torch.tensor(mean, dtype=f32),
-        quats=torch.tensor(np.stack([se3.mat_to_quat(R) for R in axes]), dtype=f32),
+        quats=torch.tensor(Rotation.from_matrix(axes).as_quat()[:, _WXYZ], dtype=f32),
         log_scales=torch.tensor(np.log(merged_scales), dtype=f32),
         logit_opacities=torch.tensor(np.log(merged / (1 - merged)), dtype=f32),
         sh=torch.tensor(average(gaussians.sh[:, :4].detach().double().numpy()), dtype=f32),

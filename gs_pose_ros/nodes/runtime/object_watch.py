@@ -13,19 +13,21 @@ from gs_pose_ros.msg import ObjectInfo, ObjectList
 from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage, Stopwatch
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 
-Rehearse = Callable[[ObjectReference], None]
+Prepare = Callable[[ObjectReference], None]
 
 
 class ObjectWatch:
     """The objects that can be used now, loaded from the directory that the list names.
 
     `references` and `unusable` (object id to reason) are replaced, never changed: a reader may
-    hold on to what it took. `rehearse(reference)` is called for each new one, in a thread of the
-    executor, after it can be used.
+    hold on to what it took. In a thread of the executor, after they can be used, `rehearse(first)`
+    is called for the first object there is, and `prepare(reference)` for each new one.
     """
 
-    def __init__(self, node: Stage[Any], rehearse: Rehearse | None = None) -> None:
-        self._node, self._rehearse = node, rehearse
+    def __init__(
+        self, node: Stage[Any], prepare: Prepare | None = None, rehearse: Prepare | None = None
+    ) -> None:
+        self._node, self._prepare, self._rehearse = node, prepare, rehearse
         self._loaded: dict[str, tuple[tuple[str, str], ObjectReference]] = {}
         self.references: dict[str, ObjectReference] = {}
         self.unusable: dict[str, str] = {}
@@ -78,15 +80,18 @@ class ObjectWatch:
             f'{len(loaded)} objects ({", ".join(loaded)}), {len(unusable)} unusable'
         )
         for object_id in new:
-            self._prepare(self.references[object_id])
+            self._get_ready(self.references[object_id])
 
-    def _prepare(self, reference: ObjectReference) -> None:
+    def _get_ready(self, reference: ObjectReference) -> None:
         """Do the slow first-time work; should it fail, the first image will say so."""
-        if self._rehearse is None:
+        if self._prepare is None:
             return
         watch = Stopwatch()
         try:
-            self._rehearse(reference)
+            self._prepare(reference)
+            if self._rehearse is not None:  # what is compiled serves all objects
+                self._rehearse, rehearse = None, self._rehearse
+                rehearse(reference)
         except Exception as error:  # the node's boundary
             self._node.failed(error)
         self._node.get_logger().info(f'{reference.object_id} is ready after {watch():.1f} s')

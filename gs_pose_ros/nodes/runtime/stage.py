@@ -143,7 +143,9 @@ class Stage(LifecycleNode, Generic[S]):
             return done
         result = self._transition('activate', self.activate, None, state)
         self.active = result == TransitionCallbackReturn.SUCCESS
-        if not self.active:  # what was begun before it failed
+        if self.active:
+            self.get_logger().info('active')
+        else:  # what was begun before it failed
             self.deactivate()
         return result
 

@@ -18,6 +18,7 @@ from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthMaps, DepthProposals
 from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation, cut_out
 from gs_pose_ros.pose.initialization.feature_poses import FeatureMatching
+from gs_pose_ros.pose.initialization.templates import template_bank
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.refinement.lm import LMRefiner, align_to_mask
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
@@ -85,6 +86,14 @@ class TemplateDetector:
                 poses += self.color_proposals.propose(frame, reference, self.proposals)
                 found += self._verify_colors(frame, keypoints, reference, poses)
         return self._select(frame, foreground, found)
+
+    def prepare(self, reference: ObjectReference, use_depth: bool = True) -> None:
+        """Make, or read from disk, all that is made of an object once."""
+        proposals = self.depth_proposals if use_depth else self.color_proposals
+        template_bank(reference, proposals.templates)
+        self.refiner.prepare(reference)
+        if not use_depth:
+            self.retrieval.prepare(reference)
 
     def _with_effort(self, share: float) -> TemplateDetector:
         def few(count: int) -> int:

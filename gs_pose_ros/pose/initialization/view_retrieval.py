@@ -24,6 +24,7 @@ from gs_pose_ros.pose.initialization.templates import (
     depth_features,
     surface_normals,
 )
+from gs_pose_ros.pose.verification.keypoints import keypoint_bank
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class TemplateRetrieval:
     min_angle_deg: Annotated[float, Bounds(0, 180)] = 20.0  # between two hypotheses
     min_mask_pixels: Count = 25
     features: FeatureMatching = FeatureMatching()
+
+    def prepare(self, reference: ObjectReference) -> None:
+        """Make, or read from disk, all that is made of an object once."""
+        _bank(reference, self)
+        keypoint_bank(reference)
 
     def initialize(
         self, frame: RGBDFrame, reference: ObjectReference, detection: Detection

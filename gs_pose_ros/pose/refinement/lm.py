@@ -33,6 +33,7 @@ from gs_pose_ros.pose.refinement.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.object_problem import ObjectProblem
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
+from gs_pose_ros.pose.verification.keypoints import keypoint_bank
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import Splats, rasterize, view_of, work_for
@@ -244,6 +245,13 @@ class LMRefiner:
         poses = self.look_alikes.poses(reference, T_cam_obj) if self.turned else []
         checks = self.verification.check_all(frame, reference, poses, mask, foreground)
         return list(zip(checks, poses, strict=True))
+
+    def prepare(self, reference: ObjectReference) -> None:
+        """Make, or read from disk, all that is made of an object once."""
+        self.look_alikes.poses(reference, np.eye(4))
+        keypoint_bank(reference)
+        for level in (*self.coarse, *self.fine):
+            self._gaussians(reference, level)
 
     def track(
         self,
