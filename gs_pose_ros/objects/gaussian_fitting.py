@@ -90,31 +90,28 @@ class GaussianFitting:
         Stops early, returning what there is, when `cancelled()` is true.
         """
         generator = torch.Generator().manual_seed(0)
-        state = _Optimizer(initial, self, diameter_m)
+        optimizer = GaussianOptimizer(initial, self, diameter_m)
         order: list[int] = []
         for i in range(self.iterations):
             if cancelled is not None and cancelled():
                 break
             if not order:
                 order = torch.randperm(len(views), generator=generator).tolist()
-            state.decay(i / self.iterations)
-            view = views[order.pop()]
-            loss = self._loss(state.lit().in_session(view.session), view, diameter_m)
-            loss.backward()
-            state.accumulate(view)
-            state.step()
+            optimizer.decay(i / self.iterations)
+            loss = optimizer.step(views[order.pop()])
             if i % self.densify_every == self.densify_every - 1:
-                state.balance_light()
+                optimizer.balance_light()
                 if self.densify_from <= i < self.densify_until:
-                    state.densify(self, diameter_m, generator)
+                    optimizer.densify(generator)
             if on_step is not None:
-                on_step(i, loss.item())
-        state.balance_light()
-        state.prune(self.prune_opacity, diameter_m)
-        lit = state.lit()
+                on_step(i, loss)
+        optimizer.balance_light()
+        optimizer.prune()
+        lit = optimizer.lit()
         return LitGaussians(lit.gaussians.detached(), lit.light.detach())
 
-    def _loss(self, gaussians: Gaussians, view: FittingView, diameter_m: float) -> Tensor:
+    def loss(self, gaussians: Gaussians, view: FittingView, diameter_m: float) -> Tensor:
+        """How far a rendering is from a view: colour, SSIM, mask, and depth if there is one."""
         color, alpha, depth = render(gaussians, view.camera, view.T_cam_obj)
         if view.inside is not None:
             color, alpha = color * view.inside[..., None], alpha * view.inside
@@ -129,12 +126,18 @@ class GaussianFitting:
         return loss
 
 
-class _Optimizer:
-    """Adam over Gaussians whose number changes."""
+class GaussianOptimizer:
+    """Adam over Gaussians whose number changes; the state of a fit, which its caller holds.
+
+    `GaussianFitting.fit` is the loop that registration runs; another loop may add views as they
+    come, and look at `lit()` in between.
+    """
 
     def __init__(
         self, initial: LitGaussians, settings: GaussianFitting, diameter_m: float
     ) -> None:
+        """Start from `initial`; `diameter_m` (m) is the scale of positions and sizes."""
+        self._settings, self._diameter_m = settings, diameter_m
         self._rates = {
             'means': settings.lr_means * diameter_m,
             'quats': settings.lr_quats,
@@ -165,6 +168,7 @@ class _Optimizer:
         self._gradient, self._seen = torch.zeros(n), torch.zeros(n)
 
     def lit(self) -> LitGaussians:
+        """The Gaussians as they are now, with their gradients."""
         v = self._values
         gaussians = Gaussians(
             v['means'],
@@ -176,11 +180,22 @@ class _Optimizer:
         return LitGaussians(gaussians, v['light'])
 
     def decay(self, progress: float) -> None:
+        """Lower the rate of the positions for this share [0, 1] of the fit."""
         for group in self._adam.param_groups:
             if group['name'] == 'means':
                 group['lr'] = self._rates['means'] * 0.01**progress
 
-    def accumulate(self, view: FittingView) -> None:
+    def step(self, view: FittingView) -> float:
+        """One step towards a view; the loss before it."""
+        gaussians = self.lit().in_session(view.session)
+        loss = self._settings.loss(gaussians, view, self._diameter_m)
+        loss.backward()
+        self._accumulate(view)
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def _accumulate(self, view: FittingView) -> None:
         """Positional gradients, brought to the size that image-plane gradients have."""
         means, T = self._values['means'], view.T_cam_obj.float()
         assert means.grad is not None
@@ -203,10 +218,6 @@ class _Optimizer:
         light -= mean
         light *= seen
 
-    def step(self) -> None:
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
-
     def _select(self, keep: Tensor, added: dict[str, Tensor], parents: Tensor) -> None:
         self._seen_in = torch.cat([self._seen_in[keep], self._seen_in[parents]])
         moments = {}
@@ -223,18 +234,18 @@ class _Optimizer:
         values = {k: torch.cat([v.detach()[keep], added[k]]) for k, v in self._values.items()}
         self._start(values, moments)
 
-    def prune(self, min_opacity: float, diameter_m: float) -> None:
+    def prune(self) -> None:
+        """Drop what is nearly transparent, or far too large."""
         v = self._values
-        keep = (v['logit_opacities'].sigmoid() > min_opacity) & (
-            v['log_scales'].exp().amax(1) < 0.3 * diameter_m
+        keep = (v['logit_opacities'].sigmoid() > self._settings.prune_opacity) & (
+            v['log_scales'].exp().amax(1) < 0.3 * self._diameter_m
         )
         none = torch.zeros(0, dtype=torch.int64)
         self._select(keep, {k: x.detach()[:0] for k, x in v.items()}, none)
 
-    def densify(
-        self, settings: GaussianFitting, diameter_m: float, generator: torch.Generator
-    ) -> None:
+    def densify(self, generator: torch.Generator) -> None:
         """Split the large and clone the small Gaussians that the images still pull at (3DGS)."""
+        settings = self._settings
         v = {k: x.detach() for k, x in self._values.items()}
         n = len(v['means'])
         alive = v['logit_opacities'].sigmoid() > settings.prune_opacity
@@ -247,7 +258,7 @@ class _Optimizer:
         rotation = _rotations(v['quats'][chosen])
         draw = torch.randn(count, 3, generator=generator) * scales
         offset = (rotation @ draw[..., None])[..., 0]
-        large = scales.amax(1) > 0.01 * diameter_m
+        large = scales.amax(1) > 0.01 * self._diameter_m
         added = {k: x[chosen].clone() for k, x in v.items()}
         added['means'] += offset
         shrink = torch.where(large, float(np.log(1.6)), 0.0)[:, None]

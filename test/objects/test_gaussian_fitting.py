@@ -14,8 +14,8 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.gaussian_fitting import (
     FittingView,
     GaussianFitting,
+    GaussianOptimizer,
     LitGaussians,
-    _Optimizer,
     _rotations,
     heldout_psnr,
 )
@@ -118,7 +118,7 @@ def test_a_depth_outlier_pulls_at_nothing() -> None:
     far = replace(view, depth=torch.where(view.depth > 0, view.depth + 0.5, 0.0))
     none = replace(view, depth=None)
     settings = GaussianFitting()
-    losses = [settings._loss(ref.gaussians, v, ref.diameter_m).item() for v in (far, none)]
+    losses = [settings.loss(ref.gaussians, v, ref.diameter_m).item() for v in (far, none)]
     assert losses[0] == losses[1]
 
 
@@ -136,15 +136,13 @@ def test_cancelling_returns_what_there_is(allowed: int) -> None:
 def test_densifying_stays_within_the_limit_and_keeps_the_momentum() -> None:
     settings = replace(SHORT, densify_share=0.5, max_gaussians=1000)
     initial = gray_points()[:600]
-    state = _Optimizer(lit(initial), settings, 0.12)
+    state = GaussianOptimizer(lit(initial), settings, 0.12)
     counts = []
     for view in views()[:3]:
-        settings._loss(state.lit().gaussians, view, 0.12).backward()
-        state.accumulate(view)
-        state.step()
+        state.step(view)
         old = state._adam.state[state._values['means']]['exp_avg'].clone()
         kept = len(old)
-        state.densify(settings, 0.12, torch.Generator().manual_seed(0))
+        state.densify(torch.Generator().manual_seed(0))
         new = state._adam.state[state._values['means']]
         assert torch.equal(new['exp_avg'][:kept], old)
         assert (new['exp_avg'][kept:] == 0).all()
@@ -154,15 +152,15 @@ def test_densifying_stays_within_the_limit_and_keeps_the_momentum() -> None:
 
 def test_densifying_adds_where_the_images_pull() -> None:
     initial = gray_points()
-    state = _Optimizer(lit(initial), SHORT, 0.12)
+    settings = replace(SHORT, densify_share=1.01 / len(initial))
+    state = GaussianOptimizer(lit(initial), settings, 0.12)
+    state.step(views()[0])
+    state._gradient[:], state._seen[:] = 0.0, 0
     state._gradient[7], state._seen[7] = 5.0, 1
     state._gradient[9], state._seen[9] = 100.0, 100
-    settings = replace(SHORT, densify_share=1.01 / len(initial))
-    settings._loss(state.lit().gaussians, views()[0], 0.12).backward()
-    state.step()
     before = state.lit().gaussians[:]  # views: densify shrinks in place
     before = Gaussians(*(getattr(before, f.name).detach().clone() for f in fields(before)))
-    state.densify(settings, 0.12, torch.Generator().manual_seed(0))
+    state.densify(torch.Generator().manual_seed(0))
     after = state.lit().gaussians.detached()
     assert len(after) == len(initial) + 1
     # 4 mm is large for an object of 12 cm: split into two that are 1.6 times smaller.
@@ -227,7 +225,7 @@ def test_each_session_keeps_its_light_and_the_object_has_their_mean() -> None:
 
 
 def test_a_session_that_has_not_seen_a_gaussian_shows_its_colour() -> None:
-    state = _Optimizer(lit(gray_points(), 3), SHORT, 0.12)
+    state = GaussianOptimizer(lit(gray_points(), 3), SHORT, 0.12)
     state._values['light'].data[4] = torch.tensor([[0.6], [0.2], [9.0]])
     before = state._values['sh_dc'].detach()[4].clone()
     state._seen_in[4] = torch.tensor([True, True, False])

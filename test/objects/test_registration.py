@@ -18,6 +18,8 @@ from gs_pose_ros.objects.registration import (
     RegistrationCancelled,
     RegistrationProgress,
     RegistrationSettings,
+    assemble_reference,
+    fit_splat,
     register,
 )
 from gs_pose_ros.objects.sources import RegistrationView
@@ -212,3 +214,16 @@ def test_masks_without_depth_inside_are_refused() -> None:
     blind = [replace(v, depth=np.zeros((64, 64), np.float32)) for v in views()]
     with pytest.raises(GsPoseError, match='depth pixels'):
         register('tower', blind, QUICK)
+
+
+def test_a_reference_is_assembled_from_any_splat_and_crops() -> None:
+    fit = fit_splat('tower', views(), QUICK)
+    made = assemble_reference('spire', fit.splat, fit.crops[:5], {'source': 'a tracker'})
+    assert made.object_id == 'spire'
+    assert made.gaussians is fit.splat.gaussians
+    assert made.diameter_m == fit.splat.diameter_m
+    assert len(made.views.T_cam_obj) == len(made.views.mask) == 5
+    assert made.facts == {'source': 'a tracker'}
+    whole = registered(with_depth=True)
+    np.testing.assert_array_equal(made.views.color, whole.views.color[:5])
+    np.testing.assert_array_equal(made.views.intrinsics, whole.views.intrinsics[:5])
