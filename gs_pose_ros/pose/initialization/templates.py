@@ -29,6 +29,7 @@ _CHROMA_PERIOD = 0.15
 _CHROMA_REACH = 0.75 * _CHROMA_PERIOD  # from gray: further, waves come round and red equals blue
 _CHROMA_OFFSET = 0.3
 _BRIGHTNESS_PERIOD = 1.5
+_LEAST_PIXELS = 20  # of a rendered silhouette: a view that shows less gives no template
 
 
 @dataclass(frozen=True)
@@ -200,78 +201,159 @@ def cell_offsets(cells: int, extent: float) -> NDArray[np.float32]:
 def template_bank(reference: ObjectReference, settings: TemplateSettings) -> TemplateBank:
     """The templates of an object, made at the first call."""
     views = cached_views(reference, settings.viewpoints)
-    size = views.mask.shape[1]
-    pixel = views.extent / size  # diameters
-    offsets = cell_offsets(settings.cells, settings.extent)
-    # Blur the colours to the size of a cell, as the query's are.
-    sigma = 0.4 * settings.extent / settings.cells / pixel
     rotations, centers, features, coverage = [], [], [], []
     for R, color, depth, mask in zip(
         views.R_cam_obj, views.color, views.depth, views.mask, strict=True
     ):
-        if np.count_nonzero(mask) < 20:
+        if np.count_nonzero(mask) < _LEAST_PIXELS:
             continue
-        weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
-        blurred = cv2.GaussianBlur(color, (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
-        # The pixel deepest inside the silhouette, near the middle: it survives small shifts.
-        inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-        y, x = np.unravel_index(int(inner.argmax()), inner.shape)
-        anchor = np.array([x, y], np.float32)
-        middle = (size - 1) / 2
-        z_anchor = float(depth[y, x])
-        u = (np.arange(size, dtype=np.float32) - middle) * pixel
-        points = np.stack([*np.meshgrid(u, u), np.where(mask, depth, np.nan) + 5], -1)
-        normals = surface_normals(points.astype(np.float32), 1)
-        relative = (depth - z_anchor).astype(np.float32)
-        inner_step = max(1, round(0.5 * settings.extent / settings.cells / pixel))
-        gradients = gradient_features(blurred, inner_step)
-        outline = gradient_features(np.repeat(weight[..., None], 3, -1), inner_step)
-        rim = (weight > 0.15) & (weight < 0.85)
+        view = _AnchoredView.of(color, depth, mask, views.extent, settings)
         for k in range(settings.in_plane):
             angle = 2 * np.pi * k / settings.in_plane
-            c, s = np.cos(angle), np.sin(angle)
-            Q = np.array([[c, -s], [s, c]])  # turns the picture: point p goes to Q p
-            at = (offsets @ Q) / pixel + anchor  # Q^T of each offset
-            col, row = np.round(at.T).astype(np.int64)
-            inside = (col >= 0) & (col < size) & (row >= 0) & (row < size)
-            col, row = col.clip(0, size - 1), row.clip(0, size - 1)
-            within = inside
-            inside = within & mask[row, col]
-            if not inside.any():
+            cells = view.cells_at(angle, settings)
+            if not cells.on_object.any():
                 continue
-            colors = color_features(blurred[row, col]) * np.float32(settings.color_weight)
-            share = inside[:, None] / np.float32(np.count_nonzero(inside))
             if settings.with_depth:
-                n = normals[row, col].copy()
-                n[:, :2] = n[:, :2] @ Q.T.astype(np.float32)
-                geometry = depth_features(relative[row, col], n)
-                geometry *= np.float32(settings.geometry_weight)
-                figure = np.where(
-                    inside,
-                    settings.figure_weight / np.count_nonzero(inside),
-                    -settings.ground_weight / max(np.count_nonzero(~inside), 1),
-                )
-                block = [geometry * share, colors * share, figure[:, None]]
+                block = view.geometry_and_figure(cells, settings)
             else:
-                double = np.array([[c * c - s * s, -2 * s * c], [2 * s * c, c * c - s * s]])
-                edge = (within & rim[row, col])[:, None]
-                turned = np.where(edge, 0, gradients[row, col] * share)
-                turned *= np.float32(settings.gradient_weight)
-                if edge.any():
-                    edge_share = settings.outline_weight / np.count_nonzero(edge)
-                    turned += edge * outline[row, col] * np.float32(edge_share)
-                block = [colors * share, turned @ double.T.astype(np.float32)]
-            features.append(np.concatenate(block, -1).ravel())
-            coverage.append(np.count_nonzero(inside) / len(offsets))
+                block = view.gradients_and_outline(cells, settings)
+            features.append(block.ravel())
+            coverage.append(cells.on_object.mean())
             turn = np.eye(3)
-            turn[:2, :2] = Q
+            turn[:2, :2] = cells.Q
             rotations.append(turn @ R)
-            from_anchor = np.array([*((middle - anchor) * pixel), -z_anchor])
-            centers.append(turn @ from_anchor)
+            centers.append(turn @ view.center_from_anchor)
     codes, basis = _principal(np.stack(features).astype(np.float32), settings.rank)
     return TemplateBank(
         np.stack(rotations), np.stack(centers), codes, basis, np.array(coverage, np.float32)
     )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Where the C = cells * cells cells of a turned template lie in an upright view."""
+
+    angle: float  # rad, of the turn
+    Q: NDArray[np.float64]  # [2, 2] turns the picture: what was at p from the anchor is at Q p
+    row: NDArray[np.int64]  # [C] of the view's pixel that a cell shows; the nearest one if outside
+    col: NDArray[np.int64]  # [C]
+    inside: NDArray[np.bool_]  # [C] whether the cell lies in the view
+    on_object: NDArray[np.bool_]  # [C] whether it lies on the silhouette
+
+    @property
+    def share(self) -> NDArray[np.float32]:
+        """What each cell counts for [C, 1]: all on the object the same, together 1."""
+        on_object = self.on_object[:, None].astype(np.float32)
+        return on_object / np.float32(np.count_nonzero(self.on_object))
+
+
+@dataclass(frozen=True)
+class _AnchoredView:
+    """One rendered view, S x S pixels, as all its turned templates sample it.
+
+    The anchor is the pixel deepest inside the silhouette: it survives small shifts.
+    """
+
+    anchor: NDArray[np.float32]  # [2] x, y, px
+    center_from_anchor: NDArray[np.float64]  # [3] diameters, camera axes
+    pixel: float  # diameters
+    mask: NDArray[np.bool_]  # [S, S]
+    color: NDArray[np.float32]  # [S, S, 3] blurred to the size of a cell
+    relief: NDArray[np.float32]  # [S, S] depth from the anchor's, diameters, nan outside
+    normals: NDArray[np.float32]  # [S, S, 3]
+    gradients: NDArray[np.float32]  # [S, S, 2] of the colours
+    outline: NDArray[np.float32]  # [S, S, 2] gradients of the silhouette
+    rim: NDArray[np.bool_]  # [S, S] whether a pixel is on the blurred edge of the silhouette
+
+    @classmethod
+    def of(
+        cls,
+        color: NDArray[np.float32],
+        depth: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        extent: float,
+        settings: TemplateSettings,
+    ) -> _AnchoredView:
+        """A view's colour, depth and mask as in `RenderedViews`."""
+        size = len(mask)
+        pixel, middle = extent / size, (size - 1) / 2
+        cell_px = settings.extent / settings.cells / pixel
+        # Blur the colours to the size of a cell, as the query's are.
+        sigma = 0.4 * cell_px
+        weight = np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma), np.float32)
+        blurred = np.asarray(cv2.GaussianBlur(color, (0, 0), sigma), np.float32)
+        blurred /= np.maximum(weight, 1e-3)[..., None]
+        inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+        y, x = np.unravel_index(int(inner.argmax()), inner.shape)
+        anchor, z_anchor = np.array([x, y], np.float32), float(depth[y, x])
+        u = (np.arange(size, dtype=np.float32) - middle) * pixel
+        points = np.stack([*np.meshgrid(u, u), np.where(mask, depth, np.nan) + 5], -1)
+        step = max(1, round(0.5 * cell_px))
+        return cls(
+            anchor=anchor,
+            center_from_anchor=np.array([*((middle - anchor) * pixel), -z_anchor]),
+            pixel=pixel,
+            mask=mask,
+            color=blurred,
+            relief=(depth - z_anchor).astype(np.float32),
+            normals=surface_normals(points.astype(np.float32), 1),
+            gradients=gradient_features(blurred, step),
+            outline=gradient_features(np.repeat(weight[..., None], 3, -1), step),
+            rim=(weight > 0.15) & (weight < 0.85),
+        )
+
+    def cells_at(self, angle: float, settings: TemplateSettings) -> _Cells:
+        """The cells of the template that shows the view turned by `angle` (rad)."""
+        c, s = np.cos(angle), np.sin(angle)
+        Q = np.array([[c, -s], [s, c]])
+        offsets = cell_offsets(settings.cells, settings.extent)
+        at = (offsets @ Q) / self.pixel + self.anchor  # Q^T of each offset
+        col, row = np.round(at.T).astype(np.int64)
+        size = len(self.mask)
+        inside = (col >= 0) & (col < size) & (row >= 0) & (row < size)
+        col, row = col.clip(0, size - 1), row.clip(0, size - 1)
+        return _Cells(angle, Q, row, col, inside, inside & self.mask[row, col])
+
+    def geometry_and_figure(
+        self, cells: _Cells, settings: TemplateSettings
+    ) -> NDArray[np.floating]:
+        """Features [C, 14] to compare with an image with depth: geometry, colour, figure."""
+        normals = self.normals[cells.row, cells.col].copy()
+        normals[:, :2] = normals[:, :2] @ cells.Q.T.astype(np.float32)
+        geometry = depth_features(self.relief[cells.row, cells.col], normals)
+        geometry *= np.float32(settings.geometry_weight)
+        figure, ground = np.count_nonzero(cells.on_object), np.count_nonzero(~cells.on_object)
+        figure_or_ground = np.where(
+            cells.on_object,
+            settings.figure_weight / figure,
+            -settings.ground_weight / max(ground, 1),
+        )
+        colors = self._colors(cells, settings)
+        return np.concatenate([geometry * cells.share, colors, figure_or_ground[:, None]], -1)
+
+    def gradients_and_outline(
+        self, cells: _Cells, settings: TemplateSettings
+    ) -> NDArray[np.floating]:
+        """Features [C, 8] to compare with a colour image: colour, and directions of gradients.
+
+        Along the silhouette the direction is that of the outline, which a background of any
+        colour shows.
+        """
+        edge = (cells.inside & self.rim[cells.row, cells.col])[:, None]
+        gradients = np.where(edge, 0, self.gradients[cells.row, cells.col] * cells.share)
+        gradients *= np.float32(settings.gradient_weight)
+        if edge.any():
+            edge_share = settings.outline_weight / np.count_nonzero(edge)
+            gradients += edge * self.outline[cells.row, cells.col] * np.float32(edge_share)
+        c, s = np.cos(cells.angle), np.sin(cells.angle)
+        # Gradients are of doubled angles, and so turn twice as far.
+        twice = np.array([[c * c - s * s, -2 * s * c], [2 * s * c, c * c - s * s]])
+        colors = self._colors(cells, settings)
+        return np.concatenate([colors, gradients @ twice.T.astype(np.float32)], -1)
+
+    def _colors(self, cells: _Cells, settings: TemplateSettings) -> NDArray[np.float32]:
+        colors = color_features(self.color[cells.row, cells.col])
+        return colors * np.float32(settings.color_weight) * cells.share
 
 
 def _principal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import cv2
@@ -70,20 +70,12 @@ class TemplateRetrieval:
         if np.count_nonzero(mask) < self.min_mask_pixels:
             return hints
         bank = _bank(reference, self)
-        area, center = _area_and_centroid(mask)
-        query = _describe(
-            frame.color,
-            frame.depth,
-            frame.camera.fx,
-            mask,
-            center,
-            np.sqrt(area),
-            np.eye(2)[None],
-            self,
-            reference.diameter_m,
-        )[0]
+        picture = _Picture.of(
+            frame.color, frame.depth, mask, frame.camera.fx, reference.diameter_m
+        )
+        query = _describe(picture, np.eye(2)[None], self)[0]
         similarity = bank.embeddings @ query
-        poses = self._translations(frame, reference, bank, mask, area, center)
+        poses = self._translations(frame, reference, bank, picture)
         order = np.argsort(-similarity)
         kept: list[PoseEstimate] = hints + self._from_features(frame, reference, mask)
         count = len(hints) + self.beside_hints if hints else self.top_k
@@ -114,26 +106,24 @@ class TemplateRetrieval:
         frame: RGBDFrame,
         reference: ObjectReference,
         bank: _Bank,
-        mask: NDArray[np.bool_],
-        area: float,
-        center: NDArray[np.float64],
+        picture: _Picture,
     ) -> NDArray[np.float64]:
         """T_cam_obj [M, 4, 4] of all templates: Eqs. 3-5, or the depth in the mask."""
         d = reference.diameter_m
         camera = frame.camera
         # Eq. 3: scale from the areas; a template's is known in squared diameters at its distance.
-        scale = np.sqrt(area) / (bank.root_area * d)  # px per metre at the object
+        scale = picture.root_area / (bank.root_area * d)  # px per metre at the object
         z = camera.fx / scale
         if frame.depth is not None:
-            known = mask & (frame.depth > 0)
+            known = picture.mask & (frame.depth > 0)
             if np.count_nonzero(known) >= 10:
                 # The surface's mean depth is the centre's plus the template's mean relief.
                 z = np.median(frame.depth[known]) - d * bank.mean_relief
                 scale = camera.fx / z
         # Eq. 4: the box centre, from the offset of the mask's centroid in the template.
-        ray = camera.back_project(center, 1.0)
+        ray = camera.back_project(picture.centroid, 1.0)
         to_ray = ray_rotations(ray[None])[0]
-        uv = center + bank.center_from_centroid * (d * scale)[:, None]  # Eq. 5 follows
+        uv = picture.centroid + bank.center_from_centroid * (d * scale)[:, None]  # Eq. 5 follows
         centers = camera.back_project(uv, z)
         R = to_ray @ bank.R_cam_obj
         return se3.from_rotation_translation(R, centers - R @ reference.center)
@@ -165,17 +155,13 @@ def _bank(reference: ObjectReference, s: TemplateRetrieval) -> _Bank:
     ):
         if np.count_nonzero(mask) < s.min_mask_pixels:
             continue
-        area, center = _area_and_centroid(mask)
         # Depth in diameters with a distance of 5: a focal length of 5 / pixel.
-        embeddings.append(
-            _describe(
-                color, np.nan_to_num(depth + 5, nan=0.0).astype(np.float32), 5 / pixel, mask,
-                center, np.sqrt(area), turns, s, 1.0,
-            )
-        )  # fmt: skip
+        distance = np.nan_to_num(depth + 5, nan=0.0).astype(np.float32)
+        picture = _Picture.of(color, distance, mask, 5 / pixel, 1.0)
+        embeddings.append(_describe(picture, turns, s))
         rotations.append(turns3 @ R)
-        areas.append(np.full(s.in_plane, np.sqrt(area) * pixel))
-        offsets.append((turns @ (middle - center)) * pixel)
+        areas.append(np.full(s.in_plane, picture.root_area * pixel))
+        offsets.append((turns @ (middle - picture.centroid)) * pixel)
         reliefs.append(np.full(s.in_plane, float(np.median(depth[mask]))))
     return _Bank(
         np.concatenate(rotations),
@@ -186,63 +172,114 @@ def _bank(reference: ObjectReference, s: TemplateRetrieval) -> _Bank:
     )
 
 
-def _area_and_centroid(mask: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
-    rows, cols = np.nonzero(mask)
-    return float(len(rows)), np.array([cols.mean(), rows.mean()])
+@dataclass(frozen=True)
+class _Picture:
+    """What is embedded: an image or a rendered view, with a mask that is not empty."""
+
+    color: NDArray[np.float32]  # [H, W, 3]
+    depth: NDArray[np.float32] | None  # [H, W], 0 unknown, in any unit
+    mask: NDArray[np.bool_]  # [H, W]
+    focal: float  # px
+    diameter: float  # of the object, in the unit of the depth
+    root_area: float  # square root of the mask's area, px
+    centroid: NDArray[np.float64]  # [2] x, y of the mask, px
+
+    @classmethod
+    def of(
+        cls,
+        color: NDArray[np.float32],
+        depth: NDArray[np.float32] | None,
+        mask: NDArray[np.bool_],
+        focal: float,
+        diameter: float,
+    ) -> _Picture:
+        """Fields as above; area and centroid are those of the mask."""
+        rows, cols = np.nonzero(mask)
+        centroid = np.array([cols.mean(), rows.mean()])
+        return cls(color, depth, mask, focal, diameter, np.sqrt(float(len(rows))), centroid)
+
+
+# The channels that an embedding samples.
+_SHAPE, _COLOR, _GEOMETRY = slice(0, 1), slice(1, 7), slice(7, 14)
+_CHANNELS = 14
+_NORMAL_XY = slice(11, 13)  # geometry ends with the normal
 
 
 def _describe(
-    color: NDArray[np.float32],
-    depth: NDArray[np.float32] | None,
-    focal: float,
-    mask: NDArray[np.bool_],
-    center: NDArray[np.float64],
-    root_area: float,
-    turns: NDArray[np.float64],
-    s: TemplateRetrieval,
-    diameter: float,
+    picture: _Picture, turns: NDArray[np.float64], s: TemplateRetrieval
 ) -> NDArray[np.float32]:
-    """Unit embeddings [len(turns), D] of a masked picture turned by each of turns [n, 2, 2]."""
-    step = s.extent * root_area / s.cells  # source pixels per cell
+    """Unit embeddings [n, D] of a picture turned about its centroid by each of turns [n, 2, 2].
+
+    D = cells * cells * 14: each cell of a square of `extent` root areas shows the planes there.
+    """
+    step = s.extent * picture.root_area / s.cells  # px per cell
+    left, top, near = _neighbourhood(picture, int(np.ceil(2 * step)) + 2)
+    planes = _planes(near, step, s)
+    height, width = planes.shape[:2]
     c = (np.arange(s.cells) + 0.5 - s.cells / 2) * step
-    grid = np.stack(np.meshgrid(c, c), -1).reshape(-1, 2)
-    at = grid @ turns + center  # the turned picture shows source point Q^T o at o: [n, cells^2, 2]
-    # Only the neighbourhood of the mask is needed.
-    pad = int(np.ceil(2 * step)) + 2
-    rows, cols = np.nonzero(mask)
-    y0, y1 = max(0, rows.min() - pad), min(mask.shape[0], rows.max() + pad + 1)
-    x0, x1 = max(0, cols.min() - pad), min(mask.shape[1], cols.max() + pad + 1)
-    sigma = max(0.4 * step, 0.3)
-    soft = cv2.GaussianBlur(mask[y0:y1, x0:x1].astype(np.float32), (0, 0), sigma)
-    masked = color[y0:y1, x0:x1] * mask[y0:y1, x0:x1, None]
-    blurred = cv2.GaussianBlur(masked, (0, 0), sigma) / np.maximum(soft, 1e-3)[..., None]
-    # Brightness relative to the object's mean: the light's strength is unknown.
-    mean = float(color[mask].mean())
-    planes = [
-        soft[..., None] * s.shape_weight,
-        color_features(np.asarray(blurred * (0.4 / max(mean, 0.02)), np.float32)),
-    ]
-    if depth is not None:
-        window = depth[y0:y1, x0:x1]
-        known = mask[y0:y1, x0:x1] & (window > 0)
-        if known.any():
-            z = np.where(known, window, np.nan).astype(np.float32)
-            relative = (z - np.nanmedian(z)) / diameter
-            y, x = np.indices(z.shape).astype(np.float32)
-            points = np.stack([x * z / focal, y * z / focal, z], -1)
-            normals = surface_normals(points, max(1, round(step / 2)))
-            planes.append(depth_features(relative.astype(np.float32), normals) * s.geometry_weight)
-    features = np.concatenate(planes, -1).astype(np.float32)
-    if len(planes) == 2:  # no depth: leave the place empty, so that banks serve both
-        features = np.concatenate([features, np.zeros((*soft.shape, 7), np.float32)], -1)
-    shape_channels = 1
-    features[..., shape_channels:] *= soft[..., None]
-    col = np.round(at[..., 0] - x0).astype(np.int64)
-    row = np.round(at[..., 1] - y0).astype(np.int64)
-    inside = (col >= 0) & (col < soft.shape[1]) & (row >= 0) & (row < soft.shape[0])
-    sampled = features[row.clip(0, soft.shape[0] - 1), col.clip(0, soft.shape[1] - 1)]
-    sampled *= inside[..., None]
-    if depth is not None:  # normals turn with the picture: the last three channels
-        sampled[..., -3:-1] = np.einsum('nij,ncj->nci', turns, sampled[..., -3:-1])
-    flat = sampled.reshape(len(turns), -1)
+    grid = np.stack(np.meshgrid(c, c), -1).reshape(-1, 2)  # [cells^2, 2] px from the centroid
+    # The turned picture shows source point Q^T o at o: [n, cells^2, 2].
+    at = grid @ turns + picture.centroid
+    col = np.round(at[..., 0] - left).astype(np.int64)
+    row = np.round(at[..., 1] - top).astype(np.int64)
+    inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
+    cells = planes[row.clip(0, height - 1), col.clip(0, width - 1)]  # [n, cells^2, 14]
+    cells *= inside[..., None]
+    if picture.depth is not None:  # normals turn with the picture
+        cells[..., _NORMAL_XY] = np.einsum('nij,ncj->nci', turns, cells[..., _NORMAL_XY])
+    flat = cells.reshape(len(turns), -1)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+
+
+def _neighbourhood(picture: _Picture, margin: int) -> tuple[int, int, _Picture]:
+    """The part of a picture within `margin` px of its mask's box, and its left and top, px."""
+    rows, cols = np.nonzero(picture.mask)
+    top, left = max(0, int(rows.min()) - margin), max(0, int(cols.min()) - margin)
+    part = np.s_[top : rows.max() + margin + 1, left : cols.max() + margin + 1]
+    depth = None if picture.depth is None else picture.depth[part]
+    near = replace(picture, color=picture.color[part], depth=depth, mask=picture.mask[part])
+    return left, top, near
+
+
+def _planes(picture: _Picture, step: float, s: TemplateRetrieval) -> NDArray[np.float32]:
+    """Shape, colour and geometry [H, W, 14] of a picture, blurred to cells of `step` px.
+
+    Geometry is 0 without depth: so one bank serves both.
+    """
+    mask = picture.mask
+    sigma = max(0.4 * step, 0.3)
+    soft = np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma), np.float32)
+    planes = np.zeros((*mask.shape, _CHANNELS), np.float32)
+    planes[..., _SHAPE] = soft[..., None] * s.shape_weight
+    planes[..., _COLOR] = _color_planes(picture, soft, sigma)
+    if picture.depth is not None:
+        planes[..., _GEOMETRY] = _geometry_planes(picture, step) * s.geometry_weight
+    planes[..., 1:] *= soft[..., None]
+    return planes
+
+
+def _color_planes(
+    picture: _Picture, soft: NDArray[np.float32], sigma: float
+) -> NDArray[np.float32]:
+    """`color_features` [H, W, 6] of the object's colours, blurred as its mask was to `soft`.
+
+    Brightness is relative to the object's mean: the light's strength is unknown.
+    """
+    masked = picture.color * picture.mask[..., None]
+    blurred = cv2.GaussianBlur(masked, (0, 0), sigma) / np.maximum(soft, 1e-3)[..., None]
+    mean = float(picture.color[picture.mask].mean())
+    return color_features(np.asarray(blurred * (0.4 / max(mean, 0.02)), np.float32))
+
+
+def _geometry_planes(picture: _Picture, step: float) -> NDArray[np.float32]:
+    """`depth_features` [H, W, 7] of the object's surface; 0 where its depth is unknown."""
+    assert picture.depth is not None
+    known = picture.mask & (picture.depth > 0)
+    if not known.any():
+        return np.zeros((*known.shape, 7), np.float32)
+    z = np.where(known, picture.depth, np.nan).astype(np.float32)
+    relief = (z - np.nanmedian(z)) / picture.diameter
+    y, x = np.indices(z.shape).astype(np.float32)
+    points = np.stack([x * z / picture.focal, y * z / picture.focal, z], -1)
+    normals = surface_normals(points, max(1, round(step / 2)))
+    return depth_features(relief.astype(np.float32), normals)

@@ -11,7 +11,12 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.initialization.rays import ray_rotations
 from gs_pose_ros.pose.initialization.templates import cached_views
-from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval, _bank, _describe
+from gs_pose_ros.pose.initialization.view_retrieval import (
+    TemplateRetrieval,
+    _bank,
+    _describe,
+    _Picture,
+)
 from test.synthetic import CAMERA, Scene, make_scene, pose_error, reference, standing
 
 RETRIEVAL = TemplateRetrieval(viewpoints=120, in_plane=20)
@@ -96,9 +101,10 @@ def test_eqs_3_to_5_place_a_template_where_it_was_seen(
     T = se3.from_rotation_translation(R, center - R @ ref.box.mean(0))
     scene = make_scene([(ref, T)], T_cam_table=np.eye(4))
     frame = scene.frame if with_depth else scene.frame.without_depth()
-    rows, cols = np.nonzero(scene.masks[0])
-    middle = np.array([cols.mean(), rows.mean()])
-    poses = RETRIEVAL._translations(frame, ref, bank, scene.masks[0], float(len(rows)), middle)
+    picture = _Picture.of(
+        frame.color, frame.depth, scene.masks[0], frame.camera.fx, ref.diameter_m
+    )
+    poses = RETRIEVAL._translations(frame, ref, bank, picture)
     found = se3.transform(poses[k], ref.box.mean(0)[None])[0]
     # Along the ray the distance is as good as the area; across it, as the centroid.
     assert abs(found[2] - center[2]) < tolerance * center[2]
@@ -121,12 +127,10 @@ def test_a_turned_picture_has_the_embedding_of_the_turned_template(with_depth: b
 
         def describe(k: int, turns: np.ndarray) -> np.ndarray:
             turned = [np.ascontiguousarray(np.rot90(p, -k)) for p in (color, depth, mask)]  # noqa: B023
-            rows, cols = np.nonzero(turned[2])
-            middle = np.array([cols.mean(), rows.mean()])
-            return _describe(
-                turned[0], turned[1] if with_depth else None, focal, turned[2], middle,
-                np.sqrt(len(rows)), turns, settings, 1.0,
-            )  # fmt: skip
+            picture = _Picture.of(
+                turned[0], turned[1] if with_depth else None, turned[2], focal, 1.0
+            )
+            return _describe(picture, turns, settings)
 
         templates = describe(0, turns)
         for k in range(4):
