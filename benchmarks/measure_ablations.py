@@ -21,7 +21,8 @@ from refinement_cases import CHANGES, Case, Start, draw_starts, read_cases
 
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.pose.refinement.lm import COARSE, FINE, LMRefiner
+from gs_pose_ros.pose.refinement.lm import LMRefiner
+from gs_pose_ros.pose.refinement.pyramid import COARSE, FINE
 from gs_pose_ros.pose.stages import Refiner
 from gs_pose_ros.rendering.level_of_detail import merge
 

@@ -25,6 +25,7 @@ from gs_pose_ros.losses import psnr
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
 from gs_pose_ros.pose.stages import Refiner
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import render
 
@@ -112,7 +113,8 @@ class Look(NamedTuple):
 
 
 def _adapted(case: Case, size: int = 224) -> Look:
-    window = ObjectWindow.around(case.frame, case.reference, case.T_cam_obj, case.mask, 1.3, size)
+    observation = Observation(case.frame, case.reference, case.mask)
+    window = ObjectWindow.around(observation, case.T_cam_obj, 1.3, size)
     assert window is not None
     target, loss = Target.of(window), PhotometricLoss()
     pose = torch.from_numpy(case.T_cam_obj)

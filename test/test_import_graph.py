@@ -33,7 +33,7 @@ FLOORS = (
 )
 # The same inside pose/.
 POSE_FLOORS = (
-    ('stages', 'rehearsal'),
+    ('stages', 'rehearsal', 'distinct'),
     ('verification',),
     ('refinement', 'initialization'),
     ('detection',),

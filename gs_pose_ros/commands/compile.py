@@ -22,6 +22,7 @@ from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 _SIZE_M = np.array([0.10, 0.07, 0.05])
@@ -54,9 +55,10 @@ def _find_and_refine(reference: ObjectReference, use_depth: bool) -> None:
     lm = LMRefiner()
     lm.refine(frame, reference, [start], mask)
     lm.track(frame, reference, start)
-    lm.verification.keypoints(frame, reference, start)
+    observation = Observation(frame, reference)
+    lm.verification.keypoints(observation, start)
     PoseEstimator().rehearse(reference, use_depth)
-    TemplateDetector().first_check.glance(frame, reference, [start])  # where proposals are many
+    TemplateDetector().first_check.glance(observation, [start])  # where proposals are many
     GSPoseRefiner(max_steps=1).refine(frame, reference, [start], mask)
 
 

@@ -44,6 +44,7 @@ from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName, Refiners
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.rehearsal import rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 
 Masks = dict[tuple[str, int], NDArray[np.bool_]]
@@ -202,7 +203,8 @@ class RefinerNode(Stage[RefinerSettings]):
         T_cam_obj, lm = detection.pose_hints[0], self.settings.lm
         lm.refine(frame, reference, [T_cam_obj], detection.full_mask(frame.camera.shape))
         lm.track(frame, reference, T_cam_obj)
-        lm.verification.keypoints(frame, reference, T_cam_obj)  # asked when a pose looks doubtful
+        # Asked when a pose looks doubtful.
+        lm.verification.keypoints(Observation(frame, reference), T_cam_obj)
 
     def _begin(self, msg: ObjectPoseArray, tracks: Tracks) -> None:
         """Refine initial poses in the image they belong to."""

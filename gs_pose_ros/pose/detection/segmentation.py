@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gs_pose_ros.bounds import Distance, FewOrNone, Many, NonNegative, Positive, Share
 from gs_pose_ros.frame import RGBDFrame, warp_window
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
@@ -84,15 +84,16 @@ class SupportPlaneSegmentation:
 
 
 def cut_out(
-    frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64], size: int = 112
+    observation: Observation, T_cam_obj: NDArray[np.float64], size: int = 112
 ) -> NDArray[np.bool_] | None:
     """Mask [H, W] of the object near a rough pose, by GrabCut (Rother et al. 2004), or None.
 
-    The middle of the rendered silhouette is the object, the rest of it probably, a wide ring
-    around it probably not.
+    GrabCut begins with the middle of the rendered silhouette as the object, the rest of it as
+    probably the object, and a wide ring around it as probably not. The observation's own mask is
+    not asked.
     """
-    padding = 2.0
-    window = ObjectWindow.around(frame, reference, T_cam_obj, None, padding, size)
+    frame, reference, padding = observation.frame, observation.reference, 2.0
+    window = ObjectWindow.around(observation, T_cam_obj, padding, size)
     if window is None:
         return None
     gaussians = for_resolution(reference.gaussians, padding * reference.diameter_m, size)

@@ -1,4 +1,4 @@
-"""Poses from which an object looks almost the same: turned over, or turned about its axis."""
+"""Look-alikes of a pose: an object turned over, or about its axis, looks almost the same."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ _PROBE = np.radians(50)
 
 @dataclass(frozen=True)
 class LookAlikes:
-    """Turns of the object that a refiner cannot undo: it stays in the valley it starts in."""
+    """Turns that make an object look almost the same; see `poses`.
 
-    # Between turns about an axis the object is almost round about.
+    Half turns about the three axes of the box, and smaller steps about each axis that the object
+    is almost round about. From one look-alike a refiner does not reach another: the cost has a
+    valley at each, and the refiner stays in the one it starts in.
+    """
+
+    # Angle from one turn to the next about an axis that the object is almost round about.
     step_deg: Angle = 20.0
 
     def poses(
         self, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
     ) -> list[NDArray[np.float64]]:
-        """T_cam_obj [4, 4] after every such turn, the identity left out."""
+        """The pose T_cam_obj [4, 4] after every such turn, the identity left out."""
         return [T_cam_obj @ turn for turn in _turns(reference, self.step_deg)]
 
 

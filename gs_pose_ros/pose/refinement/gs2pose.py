@@ -26,6 +26,7 @@ from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.gs_pose import refine_first
 from gs_pose_ros.pose.verification.check import Verification
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import Device, render, require
 
@@ -85,15 +86,14 @@ class GS2PoseRefiner:
 
         No covariance: Adam has no Hessian.
         """
+        observation = Observation(frame, reference, mask)
         return refine_first(
-            frame,
-            reference,
+            observation,
             hypotheses,
-            mask,
             self.crop_padding,
             self.crop_size,
             functools.partial(self._optimize, reference),
-            lambda T: self.verification.verdict(frame, reference, T, mask),
+            lambda T: self.verification.verdict(observation, T),
         )
 
     def _optimize(

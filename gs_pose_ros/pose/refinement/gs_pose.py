@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from gs_pose_ros.geometry.motion import rigid_motion
 from gs_pose_ros.losses import ms_ssim, ssim
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.refinement.appearance import Target
-from gs_pose_ros.pose.refinement.lm import align_to_mask
+from gs_pose_ros.pose.refinement.mask_alignment import align_to_mask
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import Device, render, require
 
@@ -55,15 +56,14 @@ class GSPoseRefiner:
 
         No covariance: AdamW has no Hessian.
         """
+        observation = Observation(frame, reference, mask)
         return refine_first(
-            frame.without_depth(),
-            reference,
+            replace(observation, frame=frame.without_depth()),
             hypotheses,
-            mask,
             self.crop_padding,
             self.crop_size,
             functools.partial(self._optimize, reference),
-            lambda T: self.verification.verdict(frame, reference, T, mask),
+            lambda T: self.verification.verdict(observation, T),
         )
 
     def _optimize(
@@ -108,10 +108,8 @@ class GSPoseRefiner:
 
 
 def refine_first(
-    frame: RGBDFrame,
-    reference: ObjectReference,
+    observation: Observation,
     hypotheses: Sequence[NDArray[np.float64]],
-    mask: NDArray[np.bool_] | None,
     padding: float,
     size: int,
     optimize: Callable[[ObjectWindow, NDArray[np.float64]], tuple[NDArray[np.float64], int]],
@@ -122,19 +120,18 @@ def refine_first(
     What refiners of the papers have in common: `optimize(window, T_cam_obj)` gives the pose and
     the steps it took.
     """
+    stamp_ns, mask = observation.frame.stamp_ns, observation.mask
     if not hypotheses:
-        return PoseEstimate.lost(np.eye(4), 'no initial pose', frame.stamp_ns)
+        return PoseEstimate.lost(np.eye(4), 'no initial pose', stamp_ns)
     T = np.asarray(hypotheses[0], np.float64)
     if mask is not None:
         if not mask.any():
-            return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
-        T = align_to_mask(frame, reference, T, mask)
-    window = ObjectWindow.around(frame, reference, T, mask, padding, size)
+            return PoseEstimate.lost(T, 'the mask is empty', stamp_ns)
+        T = align_to_mask(observation, T)
+    window = ObjectWindow.around(observation, T, padding, size)
     if window is None:
-        return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
+        return PoseEstimate.lost(T, 'the object is not in view', stamp_ns)
     T, steps = optimize(window, T)
     check = verdict(T)
     status = Status.LOST if check.reason else Status.CONVERGED
-    return PoseEstimate(
-        T, check.score, status, check.reason, iterations=steps, stamp_ns=frame.stamp_ns
-    )
+    return PoseEstimate(T, check.score, status, check.reason, iterations=steps, stamp_ns=stamp_ns)

@@ -25,82 +25,91 @@ from gs_pose_ros.bounds import (
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
-from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.parallel import map_threads
+from gs_pose_ros.pose.distinct import distinct, largest_shift
 from gs_pose_ros.pose.refinement.ambiguity import LookAlikes, turned_about
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
+from gs_pose_ros.pose.refinement.mask_alignment import align_to_mask
 from gs_pose_ros.pose.refinement.object_problem import ObjectProblem
+from gs_pose_ros.pose.refinement.pyramid import COARSE, FINE, PyramidLevel
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
 from gs_pose_ros.pose.verification.keypoints import keypoint_bank
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
-from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import Splats, rasterize, view_of, work_for
+from gs_pose_ros.rendering.numba_rasterizer import Splats, view_of, work_for
 
-
-@dataclass(frozen=True)
-class PyramidLevel:
-    """One resolution of the coarse-to-fine refinement."""
-
-    crop_size: int  # px
-    iterations: int
-    depth_sigma: float  # scale of a depth residual, in diameters, on top of the sensor's noise
-    color_sigma: float  # scale of a colour residual, of [0, 1]
-    # Gaussians closer than so many pixels are merged: smooth surfaces have smooth costs, but their
-    # distance is less exact.
-    merged_px: float = 1.0
-
-
+_Pose = NDArray[np.float64]  # T_cam_obj [4, 4]
+_SAME_ANSWER = 0.1  # diameters: poses that differ by less are one answer
 _NEUTRAL = np.array([1.0, 1, 1, 0, 0, 0])  # gains and offsets of the colours
-COARSE = (PyramidLevel(40, 10, 0.1, 0.2), PyramidLevel(64, 10, 0.03, 0.1, 2.0))
-# The last one is as fine as the splats were fitted: at 144 px the pixel filter widens outlines
-# so that distances without depth come out 1.5 % wrong (0.6 % so).
-FINE = (PyramidLevel(96, 10, 0.01, 0.08), PyramidLevel(224, 10, 0.004, 0.06))
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A pose on its way through the levels."""
+
+    T_cam_obj: _Pose
+    check: PoseCheck
+    iterations: int
+    # The last linearisation, of which the covariance comes; None if the object is out of view.
+    end: NormalEquations | None
+    is_first: bool = False  # whether it comes from the first hypothesis
 
 
 @dataclass(frozen=True)
 class LMRefiner:
-    """Refine pose hypotheses of one object in one frame; stateless."""
+    """Refine pose hypotheses of one object in one frame; stateless.
 
-    crop_padding: Extent = 1.3  # side of the crop in diameters at the object's distance
-    silhouette_sigma: Positive = 0.25
-    # Colours are compared without what varies slower than this share of the crop: shading moves
-    # with the light, not with the object. 0 compares them as they are.
+    All hypotheses pass the coarse levels; the best one's look-alikes join them; the best of all
+    pass the fine levels; of these, the one that explains the image best is the answer.
+    """
+
+    # Side of the compared window, in diameters at the object's distance.
+    crop_padding: Extent = 1.3
+    silhouette_sigma: Positive = 0.25  # scale of a residual of the silhouette's alpha, of [0, 1]
+    # Before colours are compared, what varies slower than this share of the window is taken out:
+    # such shading moves with the light, not with the object. 0 compares the colours as they are.
     detail: Share = 0.12
-    detail_from: CropSize = 64  # coarser levels only find the valley, and shading helps there
+    # px; levels of smaller windows compare the shading too: it helps to find the valley.
+    detail_from: CropSize = 64
     # A gain and an offset are fitted for each channel; off, the colours are taken as they are.
     exposure: bool = True
-    # The splat is wrong as well, which the residuals of one image hardly show. Factor on their
-    # standard deviations, what is added to that of the position (diameters), and a factor on both
-    # where there is no depth: such that 95 % of errors lie in the 95 % ellipsoid, on scenes of our
-    # own.
+    # The splat differs from the object, which the residuals of one image hardly show: the standard
+    # deviations of the pose are multiplied by this. With the next two it makes 95 % of the errors
+    # lie in the 95 % ellipsoid, on scenes of our own.
     splat_error: Positive = 4.0
-    splat_offset: NonNegative = 0.002
-    splat_error_without_depth: Positive = 2.75
+    splat_offset: NonNegative = 0.002  # diameters, added to the position's standard deviation
+    splat_error_without_depth: Positive = 2.75  # a further factor where the frame has no depth
     robust_cut: Positive = 6.0  # Tukey's limit in sigmas
     coarse: tuple[PyramidLevel, ...] = COARSE
     fine: tuple[PyramidLevel, ...] = FINE
     look_alikes: LookAlikes = LookAlikes()
-    turned: FewOrNone = 4  # look-alikes of the best hypothesis that are tried as well
-    refine_best: Few = 3  # hypotheses that also pass the fine levels
-    promising: Share = 0.75  # the share of the best one's fit that they have at least
-    one_valley: NonNegative = 0.05  # diameters; those closer after the coarse levels are one
+    # How many look-alikes of the best hypothesis are tried as well, the best after a check.
+    turned: FewOrNone = 4
+    refine_best: Few = 3  # how many of the hypotheses pass the fine levels
+    promising: Share = 0.75  # of the best one's fit: those that fit worse do not pass them
+    # Diameters: hypotheses that are this close after the coarse levels are in one valley of the
+    # cost, and only the best of them goes on.
+    one_valley: NonNegative = 0.05
     # The first hypothesis is believed unless another fits better by this factor: a detector that
     # saw the surroundings knows more than its mask says.
     first_factor: Positive = 1.1
     # Another pose that fits as well as this share of the best is reported, not chosen in silence.
     as_good: Share = 0.95
     undetermined_deg: Angle = 10.0  # standard deviation from which on a rotation is unknown
-    # A lone hypothesis is joined by others, turned about the object's centre by so much.
-    spread: Few = 1  # hypotheses, the given one included
-    spread_deg: Angle = 30.0
+    # To a lone hypothesis, others are added that are turned about the object's centre: so many
+    # hypotheses in all.
+    spread: Few = 1
+    spread_deg: Angle = 30.0  # angle by which the added ones are turned
     convergence: NonNegative = 1e-3  # stop when a step moves less than this share of the diameter
-    track_rounds: Few = 4  # of the first fine level, until a tracked pose is at rest
-    at_rest: Positive = 0.005  # shares of the diameter by which a pose at rest moves at most
+    # How often a tracked pose passes the first fine level at most, until it is at rest.
+    track_rounds: Few = 4
+    # A pose is at rest if one more pass moves it by less than this share of the diameter.
+    at_rest: Positive = 0.005
     verification: Verification = Verification()
-    # Last, a copy of the splat takes on the light of the picture (GS2Pose), and the finest level
-    # is gone through again: 0.3 s.
+    # After the fine levels, a copy of the splat takes on the light of the picture (GS2Pose), and
+    # the finest level is passed again: 0.3 s.
     adapt: bool = False
     adaptation: Adaptation = Adaptation()
     appearance: PhotometricLoss = PhotometricLoss()
@@ -123,127 +132,111 @@ class LMRefiner:
         if mask is not None and not mask.any():
             T = np.asarray(hypotheses[0], np.float64)
             return PoseEstimate.lost(T, 'the mask is empty', frame.stamp_ns)
-
-        def placed(T: NDArray[np.float64]) -> NDArray[np.float64]:
-            assert mask is not None
-            aligned = align_to_mask(frame, reference, T, mask)
-            # A part of the object may be hidden: then the given place can be the better one.
-            return self._better_start(frame, reference, (T, aligned), mask)
-
-        def coarsely(T: NDArray[np.float64]) -> tuple[PoseCheck, NDArray[np.float64], int]:
-            T, iterations, _ = self._run(frame, reference, T, mask, self.coarse)
-            return self.verification.check(frame, reference, T, mask), T, iterations
-
-        def finely(
-            T: NDArray[np.float64],
-        ) -> tuple[PoseCheck, NDArray[np.float64], int, NormalEquations | None]:
-            T, iterations, end = self._run(frame, reference, T, mask, self.fine)
-            if self.adapt and end is not None:
-                adapted = self._adapted(frame, reference, T, mask)
-                T, more, end = self._run(frame, adapted, T, mask, self.fine[-1:])
-                iterations += self.adaptation.steps + more
-            return self.verification.verdict(frame, reference, T, mask), T, iterations, end
-
-        def belief(index: int, check: PoseCheck) -> float:
-            return check.fit * (self.first_factor if index == 0 else 1.0)
-
-        starts = [np.asarray(T, np.float64) for T in hypotheses]
-        if len(starts) == 1 and self.spread > 1:
-            starts += turned_about(reference, starts[0], self.spread - 1, self.spread_deg)
-        if mask is not None:
-            starts = map_threads(placed, starts)
-        candidates = map_threads(coarsely, starts)
-        _, T, _ = max(candidates, key=lambda c: c[0].fit)
-        turned = self.turned_poses(frame, reference, T, mask)
-        candidates += map_threads(coarsely, turned)
-        best = self._worth_refining(
-            reference, [(belief(i, c[0]), c[1]) for i, c in enumerate(candidates)]
-        )
-        results = map_threads(finely, [candidates[i][1] for i in best])
-        total = sum(c[2] for c in candidates) + sum(r[2] for r in results)
-        beliefs = [belief(i, r[0]) for i, r in zip(best, results, strict=True)]
-        check, T, _, end = results[int(np.argmax(beliefs))]
-        estimate = self._estimate(frame, reference, T, check, end, total, Status.CONVERGED)
+        observation = Observation(frame, reference, mask)
+        starts = self._starts(observation, hypotheses)
+        coarse = map_threads(lambda T: self._coarsely(observation, T), starts)
+        coarse[0] = replace(coarse[0], is_first=True)
+        best = max(coarse, key=lambda candidate: candidate.check.fit)
+        turned = self.turned_poses(observation, best.T_cam_obj)
+        coarse += map_threads(lambda T: self._coarsely(observation, T), turned)
+        promising = self._worth_refining(reference, coarse)
+        fine = map_threads(lambda candidate: self._finely(observation, candidate), promising)
+        best = max(fine, key=self._belief)
+        iterations = sum(candidate.iterations for candidate in (*coarse, *fine))
+        estimate = self._estimate(observation, best, iterations, Status.CONVERGED)
         if not estimate.found:
             return estimate
-        rivals = self._rivals(frame, reference, T, mask, check, [(r[0], r[1]) for r in results])
-        return replace(estimate, alternatives=rivals)
+        return replace(estimate, alternatives=self._rivals(observation, best, fine))
+
+    def _starts(self, observation: Observation, hypotheses: Sequence[_Pose]) -> list[_Pose]:
+        """The hypotheses, a lone one with others beside it; each moved to the mask if it helps."""
+        starts = [np.asarray(T, np.float64) for T in hypotheses]
+        if len(starts) == 1 and self.spread > 1:
+            reference = observation.reference
+            starts += turned_about(reference, starts[0], self.spread - 1, self.spread_deg)
+        if observation.mask is None:
+            return starts
+
+        def placed(T: _Pose) -> _Pose:
+            # A part of the object may be hidden: then the given place can be the better one.
+            return self._better_start(observation, (T, align_to_mask(observation, T)))
+
+        return map_threads(placed, starts)
+
+    def _coarsely(self, observation: Observation, T: _Pose) -> _Candidate:
+        """A start after the coarse levels."""
+        T, iterations, end = self._run(observation, T, self.coarse)
+        return _Candidate(T, self.verification.check(observation, T), iterations, end)
+
+    def _finely(self, observation: Observation, candidate: _Candidate) -> _Candidate:
+        """A candidate after the fine levels; its iterations are those of the fine levels alone."""
+        T, iterations, end = self._run(observation, candidate.T_cam_obj, self.fine)
+        if self.adapt and end is not None:
+            adapted = self._adapted(observation, T)
+            T, more, end = self._run(adapted, T, self.fine[-1:])
+            iterations += self.adaptation.steps + more
+        check = self.verification.verdict(observation, T)
+        return _Candidate(T, check, iterations, end, candidate.is_first)
+
+    def _belief(self, candidate: _Candidate) -> float:
+        """The fit, by which candidates are ordered, in favour of the first hypothesis."""
+        return candidate.check.fit * (self.first_factor if candidate.is_first else 1.0)
 
     def _worth_refining(
-        self, reference: ObjectReference, candidates: Sequence[tuple[float, NDArray[np.float64]]]
-    ) -> list[int]:
-        """Places of the best, each in a valley of its own, by belief and pose [4, 4]."""
-        order = sorted(range(len(candidates)), key=lambda i: -candidates[i][0])
-        best: list[int] = []
-        for i in order:
-            belief, T = candidates[i]
-            if len(best) == self.refine_best or belief < self.promising * candidates[order[0]][0]:
-                break
-            if _is_apart(reference, T, [candidates[k][1] for k in best], self.one_valley):
-                best.append(i)
-        return best
+        self, reference: ObjectReference, candidates: Sequence[_Candidate]
+    ) -> list[_Candidate]:
+        """The best of them, each in a valley of its own."""
+        ordered = sorted(candidates, key=self._belief, reverse=True)
+        least = self.promising * self._belief(ordered[0])
+        promising = [c for c in ordered if self._belief(c) >= least]
+        reach = self.one_valley * reference.diameter_m
+
+        def in_one_valley(a: _Candidate, b: _Candidate) -> bool:
+            return largest_shift(reference, a.T_cam_obj, b.T_cam_obj) <= reach
+
+        return distinct(promising, in_one_valley, self.refine_best)
 
     def _rivals(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None,
-        check: PoseCheck,
-        refined: Sequence[tuple[PoseCheck, NDArray[np.float64]]],
-    ) -> tuple[NDArray[np.float64], ...]:
+        self, observation: Observation, best: _Candidate, fine: Sequence[_Candidate]
+    ) -> tuple[_Pose, ...]:
         """Poses that fit about as well as the best: others refined, and its look-alikes."""
-        rivals = [T_cam_obj]
-        for other, T in (*refined, *self._turns(frame, reference, T_cam_obj, mask)):
-            as_good = other.fit > self.as_good * check.fit
-            if as_good and _is_apart(reference, T, rivals, 0.1):
-                rivals.append(T)
-        return tuple(rivals[1:])
+        reference = observation.reference
+        checked = [(c.check, c.T_cam_obj) for c in fine]
+        checked += self._turns(observation, best.T_cam_obj)
+        least, reach = self.as_good * best.check.fit, _SAME_ANSWER * reference.diameter_m
+        as_good = [T for check, T in checked if check.fit > least]
 
-    def _adapted(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None,
-    ) -> ObjectReference:
+        def same(a: _Pose, b: _Pose) -> bool:
+            return largest_shift(reference, a, b) <= reach
+
+        return tuple(distinct([best.T_cam_obj, *as_good], same)[1:])
+
+    def _adapted(self, observation: Observation, T_cam_obj: _Pose) -> Observation:
         """The object in the light of the frame; itself where the window is out of view."""
         size = self.fine[-1].crop_size
-        window = ObjectWindow.around(frame, reference, T_cam_obj, mask, self.crop_padding, size)
+        window = ObjectWindow.around(observation, T_cam_obj, self.crop_padding, size)
         if window is None:
-            return reference
+            return observation
+        reference = observation.reference
         gaussians = self.adaptation.adapted(
             reference.gaussians, Target.of(window), T_cam_obj, Exposure.neutral(), self.appearance
         )
-        return replace(reference, gaussians=gaussians)
+        return replace(observation, reference=replace(reference, gaussians=gaussians))
 
-    def turned_poses(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None = None,
-        foreground: NDArray[np.bool_] | None = None,
-    ) -> list[NDArray[np.float64]]:
-        """The look-alikes of a pose that fit best, not refined yet.
+    def turned_poses(self, observation: Observation, T_cam_obj: _Pose) -> list[_Pose]:
+        """The look-alikes of a pose T_cam_obj [4, 4] that fit best, not refined yet.
 
         They are in other valleys of the cost: an object turned over, or a cup about its axis.
         """
-        turns = self._turns(frame, reference, T_cam_obj, mask, foreground)
+        turns = self._turns(observation, T_cam_obj)
         best = sorted(turns, key=lambda turn: -turn[0].fit)[: self.turned]
         return [T for check, T in best if check.fit > 0]
 
-    def _turns(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None,
-        foreground: NDArray[np.bool_] | None = None,
-    ) -> list[tuple[PoseCheck, NDArray[np.float64]]]:
+    def _turns(self, observation: Observation, T_cam_obj: _Pose) -> list[tuple[PoseCheck, _Pose]]:
         """All look-alikes of a pose with their checks; none if none are to be tried."""
+        reference = observation.reference
         poses = self.look_alikes.poses(reference, T_cam_obj) if self.turned else []
-        checks = self.verification.check_all(frame, reference, poses, mask, foreground)
+        checks = self.verification.check_all(observation, poses)
         return list(zip(checks, poses, strict=True))
 
     def prepare(self, reference: ObjectReference) -> None:
@@ -251,7 +244,7 @@ class LMRefiner:
         self.look_alikes.poses(reference, np.eye(4))
         keypoint_bank(reference)
         for level in (*self.coarse, *self.fine):
-            self._gaussians(reference, level)
+            level.gaussians(reference, self.crop_padding)
 
     def track(
         self,
@@ -266,76 +259,55 @@ class LMRefiner:
         is at rest: after a large step (images left out) it is not there when the iterations of one
         level are used up.
         """
+        observation = Observation(frame, reference)
         if T_predicted is not None:
-            T_cam_obj = self._better_start(frame, reference, (T_cam_obj, T_predicted))
-        T, iterations, _ = self._run(frame, reference, T_cam_obj, None, self.coarse)
+            T_cam_obj = self._better_start(observation, (T_cam_obj, T_predicted))
+        T, iterations, _ = self._run(observation, T_cam_obj, self.coarse)
         for _ in range(self.track_rounds):
             before = T
-            T, used, end = self._run(frame, reference, T, None, self.fine[:1])
+            T, used, end = self._run(observation, T, self.fine[:1])
             iterations += used
-            shift = _largest_shift(reference, before, T)
+            shift = largest_shift(reference, before, T)
             if end is None or shift < self.at_rest * reference.diameter_m:
                 break
         else:
             return PoseEstimate.lost(T, 'the pose does not come to rest', frame.stamp_ns)
-        check = self.verification.verdict(frame, reference, T)
-        return self._estimate(frame, reference, T, check, end, iterations, Status.TRACKED)
+        check = self.verification.verdict(observation, T)
+        followed = _Candidate(T, check, iterations, end)
+        return self._estimate(observation, followed, iterations, Status.TRACKED)
 
-    def _better_start(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        poses: Sequence[NDArray[np.float64]],
-        mask: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float64]:
+    def _better_start(self, observation: Observation, poses: Sequence[_Pose]) -> _Pose:
         """The pose of the lowest cost at the first level, in one window for all."""
         level = (self.coarse or self.fine)[0]
-        window = ObjectWindow.around(
-            frame, reference, poses[-1], mask, self.crop_padding, level.crop_size
-        )
+        window = ObjectWindow.around(observation, poses[-1], self.crop_padding, level.crop_size)
         if window is None:
             return poses[-1]
-        gaussians = self._gaussians(reference, level)
-        costs = []
+        reference, costs = observation.reference, []
+        gaussians = level.gaussians(reference, self.crop_padding)
         for T in poses:
             # Without a step, what remains is the cost there.
             _, _, end = self._level(gaussians, reference, window, T, replace(level, iterations=0))
             costs.append(np.inf if end is None else end.cost)
         return poses[int(np.argmin(costs))]
 
-    def _gaussians(self, reference: ObjectReference, level: PyramidLevel) -> Gaussians:
-        extent = self.crop_padding * reference.diameter_m
-        pixels = round(level.crop_size / level.merged_px)
-        return for_resolution(reference.gaussians, extent, pixels)
-
     def descend(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        levels: Sequence[PyramidLevel],
-        mask: NDArray[np.bool_] | None = None,
-        foreground: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float64]:
-        """The pose after the given levels, from the visible object's mask [H, W] or foreground."""
-        return self._run(frame, reference, T_cam_obj, mask, levels, foreground)[0]
+        self, observation: Observation, T_cam_obj: _Pose, levels: Sequence[PyramidLevel]
+    ) -> _Pose:
+        """The pose T_cam_obj [4, 4] after the given levels alone, without a check."""
+        return self._run(observation, T_cam_obj, levels)[0]
 
     def _estimate(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T: NDArray[np.float64],
-        check: PoseCheck,
-        end: NormalEquations | None,
-        iterations: int,
-        success: Status,
+        self, observation: Observation, best: _Candidate, iterations: int, success: Status
     ) -> PoseEstimate:
+        """The answer that a candidate is; `iterations` are those of all candidates."""
+        frame, diameter_m = observation.frame, observation.reference.diameter_m
+        T, check = best.T_cam_obj, best.check
         if check.reason:
             return PoseEstimate.lost(T, check.reason, frame.stamp_ns, check.score)
-        if end is None:
+        if best.end is None:
             return PoseEstimate.lost(T, 'the object is not in view', frame.stamp_ns)
-        covariance = self.splat_error**2 * end.covariance()
-        covariance[:3, :3] += np.eye(3) * (self.splat_offset * reference.diameter_m) ** 2
+        covariance = self.splat_error**2 * best.end.covariance()
+        covariance[:3, :3] += np.eye(3) * (self.splat_offset * diameter_m) ** 2
         if frame.depth is None or not frame.depth.any():
             covariance *= self.splat_error_without_depth**2
         variance, axes = np.linalg.eigh(covariance[3:, 3:])
@@ -351,24 +323,16 @@ class LMRefiner:
         )
 
     def _run(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None,
-        levels: Sequence[PyramidLevel],
-        foreground: NDArray[np.bool_] | None = None,
-    ) -> tuple[NDArray[np.float64], int, NormalEquations | None]:
+        self, observation: Observation, T: _Pose, levels: Sequence[PyramidLevel]
+    ) -> tuple[_Pose, int, NormalEquations | None]:
         """Pose, renders used and the last linearisation, None if the object is out of view."""
         iterations, end = 0, None
         for level in levels:
-            gaussians = self._gaussians(reference, level)
-            window = ObjectWindow.around(
-                frame, reference, T, mask, self.crop_padding, level.crop_size, foreground
-            )
+            gaussians = level.gaussians(observation.reference, self.crop_padding)
+            window = ObjectWindow.around(observation, T, self.crop_padding, level.crop_size)
             if window is None:
                 return T, iterations, None
-            T, used, end = self._level(gaussians, reference, window, T, level)
+            T, used, end = self._level(gaussians, observation.reference, window, T, level)
             iterations += used
         return T, iterations, end
 
@@ -377,9 +341,9 @@ class LMRefiner:
         gaussians: Gaussians,
         reference: ObjectReference,
         window: ObjectWindow,
-        T: NDArray[np.float64],
+        T: _Pose,
         level: PyramidLevel,
-    ) -> tuple[NDArray[np.float64], int, NormalEquations | None]:
+    ) -> tuple[_Pose, int, NormalEquations | None]:
         """Levenberg-Marquardt at one resolution."""
         problem = self._problem(gaussians, reference, window, level)
         T, used, end, _ = solve(
@@ -419,75 +383,3 @@ class LMRefiner:
             image=np.empty((camera.height, 5, camera.width), np.float32),
             seen=np.empty_like(window.color),
         )
-
-
-def align_to_mask(
-    frame: RGBDFrame,
-    reference: ObjectReference,
-    T_cam_obj: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Shift T so that the rendered surface covers the mask [H, W] (GS2Pose's z correction).
-
-    The centroid of the visible surface is moved onto that of the masked pixels: with depth in
-    space, without it in the image, the distance following the square root of the areas (GS-Pose,
-    Eqs. 3-4).
-    """
-    # Twice: a small object appears too large in a rendering, as splats are widened to a pixel.
-    for padding, size in ((2.5, 64), (1.4, 96)):
-        T_cam_obj = _aligned(frame, reference, T_cam_obj, mask, padding, size)
-    return T_cam_obj
-
-
-def _aligned(
-    frame: RGBDFrame,
-    reference: ObjectReference,
-    T_cam_obj: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    padding: float,
-    size: int,
-) -> NDArray[np.float64]:
-    window = ObjectWindow.around(frame, reference, T_cam_obj, mask, padding, size)
-    if window is None or not (window.mask > 0.5).any():
-        return T_cam_obj
-    camera = window.camera
-    image = rasterize(reference.gaussians, camera, T_cam_obj)
-    solid = (image[:, 4] > 0.5) & (window.mask >= 0)  # outside the image nothing is marked
-    if not solid.any():
-        return T_cam_obj
-    labelled = window.mask > 0.5
-    z = np.where(solid, image[:, 3] / np.maximum(image[:, 4], 1e-6), 0)
-    rendered = camera.point_map(z)[solid]
-    known = labelled & (window.depth > 0)
-    out = T_cam_obj.copy()
-    if np.count_nonzero(known) >= 10:
-        observed = camera.point_map(window.depth)[known]
-        out[:3, 3] += np.median(observed, 0) - np.median(rendered, 0)
-        return out
-    distance = T_cam_obj[2, 3] * np.sqrt(np.count_nonzero(solid) / np.count_nonzero(labelled))
-    rows, cols = np.nonzero(labelled)
-    center = camera.project(rendered.mean(0))
-    shift = np.array([cols.mean(), rows.mean()]) - center
-    anchor = camera.project(T_cam_obj[:3, 3]) + shift
-    out[:3, 3] = camera.back_project(anchor, distance)
-    return out
-
-
-def _largest_shift(
-    reference: ObjectReference, T_a: NDArray[np.float64], T_b: NDArray[np.float64]
-) -> float:
-    """How far the centre, or the rim by rotation, is apart in two poses, m."""
-    center_a, center_b = reference.center_in(T_a), reference.center_in(T_b)
-    turned = float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])) * reference.diameter_m / 2
-    return max(float(np.linalg.norm(center_a - center_b)), turned)
-
-
-def _is_apart(
-    reference: ObjectReference,
-    T: NDArray[np.float64],
-    others: Sequence[NDArray[np.float64]],
-    share: float,
-) -> bool:
-    """Whether a pose is further than this share of the diameter from each of the others."""
-    reach = share * reference.diameter_m
-    return all(_largest_shift(reference, T, other) > reach for other in others)

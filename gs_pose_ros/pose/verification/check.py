@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Count, CropSize, Extent, Positive, Share
 from gs_pose_ros.features.local_features import FrameFeatures
-from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.parallel import map_threads
@@ -25,6 +24,7 @@ from gs_pose_ros.pose.verification.agreement import (
     structure_agreement,
 )
 from gs_pose_ros.pose.verification.keypoints import KeypointPairs
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow, place_window
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch
@@ -50,7 +50,9 @@ class PoseCheck:
     keypoints: int  # that agree with the pose (`KeypointPairs`); 0 if not asked
     outline: float  # share of the visible outline that lies on an edge of the image
     seamless: float  # share of it across which neither depth nor colour changes; 0 without depth
-    silhouette: float  # overlap with the visible mask, or with what stands there; 1 if unknown
+    # Intersection over union with the mask, or with what of the foreground is near enough to be
+    # the object; 1 if neither is known.
+    silhouette: float
 
     @property
     def recognized(self) -> float:
@@ -76,14 +78,20 @@ class PoseCheck:
         """
         if self.score == 0:
             return 0.0
+        inner = self.color**0.3 * (0.1 + 0.9 * self.structure)
+        return self.product(self.depth**3, inner) * self.silhouette**2
+
+    def product(self, depth: float, inner: float) -> float:
+        """What `score` and `fit` have in common, times their own weights of depth and inside.
+
+        Exponents and offsets: least false positives at equal recall, on scenes of our own.
+        """
         return (
             self.visible**0.25
-            * self.depth**3
-            * self.color**0.3
-            * (0.1 + 0.9 * self.structure)
+            * depth
+            * inner
             * self.outline**0.5
             * (1 - 0.9 * self.seamless) ** 0.7
-            * self.silhouette**2
         )
 
 
@@ -101,41 +109,25 @@ class Verification:
     min_visible: Share = 0.25
     min_score: Share = 0.42
 
-    def check(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None = None,
-        foreground: NDArray[np.bool_] | None = None,
-        keypoints: KeypointPairs | None = None,
-    ) -> PoseCheck:
-        """Compare a rendering at T_cam_obj with the frame.
-
-        The silhouette is compared with the visible mask [H, W] if there is one, else with what of
-        the foreground [H, W] is near enough to be the object. With the frame's keypoints, those
-        count as well.
-        """
-        window = self._window(frame, reference, T_cam_obj, mask, foreground)
+    def check(self, observation: Observation, T_cam_obj: NDArray[np.float64]) -> PoseCheck:
+        """Compare a rendering at T_cam_obj [4, 4] with the frame, and ask the known keypoints."""
+        window = self._window(observation, T_cam_obj)
         if window is None:
             return self._rejected('the object is not in view')
+        reference, keypoints = observation.reference, observation.keypoints
         image = rasterize(self._gaussians(reference), window.camera, T_cam_obj)
         agreeing = keypoints.agreeing(T_cam_obj) if keypoints is not None else 0
         return self._compared(window, image, reference, T_cam_obj, agreeing)
 
     def check_all(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        poses: Sequence[NDArray[np.float64]],
-        mask: NDArray[np.bool_] | None = None,
-        foreground: NDArray[np.bool_] | None = None,
+        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
     ) -> list[PoseCheck]:
         """`check` of many poses, rendered in one call and compared on all cores.
 
-        Not to be called from a thread of `map_threads`.
+        Keypoints are not asked. Not to be called from a thread of `map_threads`.
         """
-        windows = map_threads(lambda T: self._window(frame, reference, T, mask, foreground), poses)
+        reference = observation.reference
+        windows = map_threads(lambda T: self._window(observation, T), poses)
         out = [self._rejected('the object is not in view')] * len(windows)
         seen = [(i, window) for i, window in enumerate(windows) if window is not None]
         if not seen:
@@ -156,15 +148,15 @@ class Verification:
         return out
 
     def glance(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        poses: Sequence[NDArray[np.float64]],
+        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """What a fifth of the work of `check_all` says of poses, [k] in [0, 1]; 0 out of view.
+        """A rough agreement in [0, 1] of each pose [k], by a fifth of the work of `check_all`.
 
-        To choose what is worth a check: edges, patterns and the surroundings are not looked at.
+        Renders every pose and compares visibility, depth and colour at the image's nearest pixels;
+        edges, patterns and surroundings are left out. 0 for a pose out of view. Tells which of
+        many poses are worth a check.
         """
+        frame, reference = observation.frame, observation.reference
         scores, size = np.zeros(len(poses)), self.crop_size
         places = [place_window(frame.camera, reference, T, self.crop_padding, size) for T in poses]
         seen = [(i, place[0]) for i, place in enumerate(places) if place is not None]
@@ -189,21 +181,14 @@ class Verification:
         return scores
 
     def _window(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None,
-        foreground: NDArray[np.bool_] | None,
+        self, observation: Observation, T_cam_obj: NDArray[np.float64]
     ) -> ObjectWindow | None:
-        return ObjectWindow.around(
-            frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size, foreground
-        )
+        return ObjectWindow.around(observation, T_cam_obj, self.crop_padding, self.crop_size)
 
-    def tolerance_m(self, frame: RGBDFrame, reference: ObjectReference, z: NDArray) -> NDArray:
+    def tolerance_m(self, observation: Observation, z: NDArray) -> NDArray:
         """How far (m) a depth of the object may be from the frame's, at depths z [...] m."""
-        tolerance_m = self.depth_tolerance * reference.diameter_m
-        return tolerance_m + _NOISE_SIGMAS * frame.depth_noise.per_m2 * z**2
+        tolerance_m = self.depth_tolerance * observation.reference.diameter_m
+        return tolerance_m + _NOISE_SIGMAS * observation.frame.depth_noise.per_m2 * z**2
 
     def _gaussians(self, reference: ObjectReference) -> Gaussians:
         extent = self.crop_padding * reference.diameter_m
@@ -282,14 +267,7 @@ class Verification:
 
     def _judged(self, check: PoseCheck) -> PoseCheck:
         """The check with the score that its parts make, and a reason if that is too low."""
-        # Exponents and offsets: least false positives at equal recall, on scenes of our own.
-        score = float(
-            check.visible**0.25
-            * check.depth
-            * check.likeness
-            * check.outline**0.5
-            * (1 - 0.9 * check.seamless) ** 0.7
-        )
+        score = float(check.product(check.depth, check.likeness))
         reason = ''
         if score < self.min_score:
             reason = (
@@ -300,24 +278,20 @@ class Verification:
             )
         return replace(check, score=score, reason=reason)
 
-    def verdict(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None = None,
-    ) -> PoseCheck:
-        """`check`; the keypoints around the object are asked before it is refused."""
-        check = self.check(frame, reference, T_cam_obj, mask)
+    def verdict(self, observation: Observation, T_cam_obj: NDArray[np.float64]) -> PoseCheck:
+        """`check` of a final pose: where it refuses, the pose is doubted, not yet refused.
+
+        The frame's keypoints around the object are then found and asked; they may save the pose.
+        """
+        check = self.check(observation, T_cam_obj)
         if not check.reason or check.score == 0:
             return check
-        agreeing = self.keypoints(frame, reference, T_cam_obj)
+        agreeing = self.keypoints(observation, T_cam_obj)
         return self._judged(replace(check, keypoints=agreeing)) if agreeing else check
 
-    def keypoints(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
-    ) -> int:
+    def keypoints(self, observation: Observation, T_cam_obj: NDArray[np.float64]) -> int:
         """How many of the frame's keypoints around the object agree with a pose."""
+        frame, reference = observation.frame, observation.reference
         features = FrameFeatures.around(frame, reference, T_cam_obj)
         if features is None:
             return 0

@@ -1,4 +1,9 @@
-"""The square of an image around an object, resampled: what refiners and checks compare with."""
+"""The part of an image that shows an object: a square about its centre, resampled.
+
+A pose is compared with the image there: the window's camera renders the object at the pose, and
+rendering and window then have the same pixels. A window has the same number of pixels whatever
+the object's distance.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +12,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.frame import DepthNoise, RGBDFrame, warp_window, window_coverage
+from gs_pose_ros.frame import DepthNoise, warp_window, window_coverage
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.pose.verification.observation import Observation
 
 
 @dataclass(frozen=True)
 class ObjectWindow:
-    """The square around an object, resampled."""
+    """A window of S x S pixels, and the camera that would have taken it."""
 
     camera: Camera
     color: NDArray[np.float32]  # [S, S, 3], NaN outside the image
     depth: NDArray[np.float32]  # [S, S] m, 0 unknown
-    # [S, S] 1 the object is visible here, 0 it is not, -1 unknown, -2 whatever is seen here stands
-    # above the support: the object if its depth agrees
+    # [S, S] from 0, the object is not visible in this pixel, to 1, it is visible; or -1, unknown;
+    # or -2, the pixel is of the foreground: of the object if its depth says so.
     mask: NDArray[np.float32]
     depth_noise: DepthNoise = DepthNoise()
 
     @classmethod
     def around(
         cls,
-        frame: RGBDFrame,
-        reference: ObjectReference,
+        observation: Observation,
         T_cam_obj: NDArray[np.float64],
-        mask: NDArray[np.bool_] | None,
         padding: float,
         size: int,
-        foreground: NDArray[np.bool_] | None = None,
     ) -> ObjectWindow | None:
-        """The window of `size` px about the object's centre; None when it lies outside the view.
+        """The window of `size` px about the object's centre; None if it lies outside the image.
 
-        `mask` [H, W] says where the object is visible; without it, `foreground` says where
-        anything stands that is not the support.
+        Its side is `padding` diameters at the object's distance. `mask` comes from the
+        observation's mask, without one from its foreground, and is unknown without both.
         """
+        frame, reference = observation.frame, observation.reference
         place = place_window(frame.camera, reference, T_cam_obj, padding, size)
         if place is None:
             return None
@@ -47,17 +51,17 @@ class ObjectWindow:
         crop = frame.warp(camera, left, top, factor)
         depth = crop.depth if crop.depth is not None else np.zeros(camera.shape, np.float32)
         known = window_coverage(frame.camera.shape, camera, left, top, factor)
-        if mask is not None:
-            soft = warp_window(mask, camera, left, top, factor)
-        elif foreground is not None:
-            stands = warp_window(foreground, camera, left, top, factor)
-            soft = np.where(stands > 0.5, np.float32(-2), np.float32(0))
+        if observation.mask is not None:
+            mask = warp_window(observation.mask, camera, left, top, factor)
+        elif observation.foreground is not None:
+            stands = warp_window(observation.foreground, camera, left, top, factor)
+            mask = np.where(stands > 0.5, np.float32(-2), np.float32(0))
         else:
-            soft = np.full(camera.shape, -1, np.float32)
-        soft[known < 0.5] = -1
+            mask = np.full(camera.shape, -1, np.float32)
+        mask[known < 0.5] = -1
         color = crop.color
         color[known < 0.99] = np.nan
-        return cls(camera, color, depth, soft, frame.depth_noise)
+        return cls(camera, color, depth, mask, frame.depth_noise)
 
 
 def place_window(
@@ -67,9 +71,11 @@ def place_window(
     padding: float,
     size: int,
 ) -> tuple[Camera, float, float, float] | None:
-    """The camera of a window about the object's centre, and its left, top and factor.
+    """The camera of a window as in `ObjectWindow.around`, and its place: left, top, factor.
 
-    As `Camera.crop` takes them; None when the window lies outside the view.
+    `camera.crop(left, top, side, side, factor)` makes the window's camera: left and top (px of the
+    image) are its corner, factor is window pixels per image pixel. None if the window lies outside
+    the image, or the object's centre nearer to the camera than half a diameter.
     """
     center = reference.center_in(T_cam_obj)
     if not np.isfinite(center).all() or center[2] < 0.5 * reference.diameter_m:

@@ -8,6 +8,7 @@ import pytest
 from gs_pose_ros.frame import RGBDFrame, warp_window
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.pose.detection.segmentation import SupportPlaneSegmentation, _to_frame, cut_out
+from gs_pose_ros.pose.verification.observation import Observation
 from test.synthetic import (
     CAMERA,
     Scene,
@@ -108,10 +109,11 @@ def test_a_pixel_of_the_window_lands_on_its_pixel() -> None:
 @pytest.mark.parametrize('seed', range(3))
 def test_the_object_is_cut_out_around_a_rough_pose(scene: Scene, seed: int) -> None:
     rough = perturbed(scene.T_cam_obj[0], reference(), 15, 0.008, seed)
-    mask = cut_out(scene.frame.without_depth(), reference(), rough)
+    observation = Observation(scene.frame.without_depth(), reference())
+    mask = cut_out(observation, rough)
     assert mask is not None
     assert iou(mask, scene.masks[0]) > 0.8
-    again = cut_out(scene.frame.without_depth(), reference(), rough)
+    again = cut_out(observation, rough)
     assert again is not None
     assert np.array_equal(again, mask)
 
@@ -119,15 +121,15 @@ def test_the_object_is_cut_out_around_a_rough_pose(scene: Scene, seed: int) -> N
 def test_there_is_nothing_to_cut_out_of_view(scene: Scene) -> None:
     T = scene.T_cam_obj[0].copy()
     T[0, 3] += 1
-    assert cut_out(scene.frame, reference(), T) is None
+    assert cut_out(Observation(scene.frame, reference()), T) is None
     T[:3, 3] = [0, 0, -1]
-    assert cut_out(scene.frame, reference(), T) is None
+    assert cut_out(Observation(scene.frame, reference()), T) is None
 
 
 def test_a_plain_image_has_no_object_in_it() -> None:
     plain = RGBDFrame(np.full((*CAMERA.shape, 3), 0.5, np.float32), None, CAMERA)
     scene = make_scene([(reference(), standing())])
-    mask = cut_out(plain, reference(), scene.T_cam_obj[0])
+    mask = cut_out(Observation(plain, reference()), scene.T_cam_obj[0])
     assert mask is None or iou(mask, scene.masks[0]) < 1
 
 

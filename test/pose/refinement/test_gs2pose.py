@@ -20,6 +20,7 @@ from gs_pose_ros.pose.refinement.gs2pose import (
     Increment,
     Phase,
 )
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering import render
 from test.synthetic import CAMERA, Scene, make_scene, perturbed, pose_error, reference, standing
@@ -36,7 +37,7 @@ def scene() -> Scene:
 
 def target(scene: Scene, T: np.ndarray, frame: RGBDFrame | None = None) -> Target:
     frame = scene.frame if frame is None else frame
-    window = ObjectWindow.around(frame, reference(), T, scene.masks[0], 1.3, SIZE)
+    window = ObjectWindow.around(Observation(frame, reference(), scene.masks[0]), T, 1.3, SIZE)
     assert window is not None
     return Target.of(window)
 

@@ -16,9 +16,10 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, move_about
 from gs_pose_ros.pose.refinement import residuals
-from gs_pose_ros.pose.refinement.lm import LMRefiner, align_to_mask
+from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.refinement.object_problem import linearize_object
 from gs_pose_ros.pose.refinement.residuals import fit_gain, tukey
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.synthetic import (
@@ -224,9 +225,8 @@ def test_the_pose_is_found_under_another_light(with_depth: bool) -> None:
 def test_without_exposure_other_light_remains_a_residual() -> None:
     lit = make_scene([(reference(), standing())], gain=0.65, offset=0.05)
     level = replace(REFINER.coarse[0], iterations=0)  # the only one that compares shading as well
-    window = ObjectWindow.around(
-        lit.frame, reference(), lit.T_cam_obj[0], lit.masks[0], 1.3, level.crop_size
-    )
+    observation = Observation(lit.frame, reference(), lit.masks[0])
+    window = ObjectWindow.around(observation, lit.T_cam_obj[0], 1.3, level.crop_size)
     assert window is not None
     costs = []
     for refiner in (REFINER, replace(REFINER, exposure=False)):
@@ -388,7 +388,7 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     frame = replace(scene.frame, depth_noise=DepthNoise(per_m2=0.0))
     refiner, ref, T = REFINER, reference(), scene.T_cam_obj[0]
     level = refiner.fine[-1]
-    window = ObjectWindow.around(frame, ref, T, None, 1.3, level.crop_size)
+    window = ObjectWindow.around(Observation(frame, ref), T, 1.3, level.crop_size)
     assert window is not None
     T, _, end = refiner._level(ref.gaussians, ref, window, T, level)
     assert end is not None
@@ -573,59 +573,7 @@ def test_another_object_in_its_place_is_lost() -> None:
         assert estimate.status is Status.LOST
 
 
-# --- Alignment to a mask -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('with_depth', [True, False])
-@pytest.mark.parametrize('shift', [(0, 0, 0), (0.02, -0.02, 0), (0, 0, 0.08), (0, 0, -0.06)])
-def test_alignment_brings_the_object_to_its_mask(
-    scene: Scene, with_depth: bool, shift: tuple[float, float, float]
-) -> None:
-    frame = scene.frame if with_depth else scene.frame.without_depth()
-    start = scene.T_cam_obj[0].copy()
-    start[:3, 3] += shift
-    aligned = align_to_mask(frame, reference(), start, scene.masks[0])
-    assert np.array_equal(aligned[:3, :3], start[:3, :3])
-    apart = aligned[:3, 3] - scene.T_cam_obj[0][:3, 3]
-    assert np.linalg.norm(apart[:2]) < 0.004
-    assert abs(apart[2]) < (0.006 if with_depth else 0.02)
-
-
-def cut_off(scene: Scene, columns: int) -> tuple[RGBDFrame, np.ndarray]:
-    """The frame and the mask as a camera sees them whose view begins so far to the right."""
-    camera = replace(CAMERA, cx=CAMERA.cx - columns, width=CAMERA.width - columns)
-    color = np.ascontiguousarray(scene.frame.color[:, columns:])
-    depth = np.ascontiguousarray(np.asarray(scene.frame.depth)[:, columns:])
-    return RGBDFrame(color, depth, camera), np.ascontiguousarray(scene.masks[0][:, columns:])
-
-
-def test_what_the_image_cuts_off_does_not_shift_the_pose(scene: Scene) -> None:
-    T = scene.T_cam_obj[0]
-    columns = np.flatnonzero(scene.masks[0].any(0))
-    frame, mask = cut_off(scene, int(columns[0] + 0.6 * len(columns)))
-    aligned = align_to_mask(frame, reference(), T, mask)
-    assert np.linalg.norm(aligned[:3, 3] - T[:3, 3]) < 0.002
-    estimate = REFINER.refine(frame, reference(), [perturbed(T, reference(), 10, 0.01, 2)], mask)
-    angle, shift = pose_error(estimate.T_cam_obj, T, reference())
-    assert estimate.found
-    assert angle < 1
-    assert shift < 1
-
-
-def test_a_good_start_is_kept_where_the_object_is_half_hidden(scene: Scene) -> None:
-    T = scene.T_cam_obj[0]
-    columns = np.flatnonzero(scene.masks[0].any(0))
-    hidden = slice(int(columns[0]), int(columns[0] + 0.6 * len(columns)))
-    color, depth = scene.frame.color.copy(), np.asarray(scene.frame.depth).copy()
-    mask = scene.masks[0].copy()
-    color[:, hidden], depth[:, hidden], mask[:, hidden] = 0.5, 0.3, False
-    frame = RGBDFrame(color, depth, CAMERA)
-    shifted = align_to_mask(frame, reference(), T, mask)
-    assert np.linalg.norm(shifted[:3, 3] - T[:3, 3]) > 0.01
-    estimate = REFINER.refine(frame, reference(), [T], mask)
-    angle, shift = pose_error(estimate.T_cam_obj, T, reference())
-    assert angle < 1
-    assert shift < 1
+# --- Starts and levels ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('left_out', ['coarse', 'fine'])
@@ -636,15 +584,6 @@ def test_a_part_of_the_levels_may_be_left_out(scene: Scene, left_out: str) -> No
     angle, shift = pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())
     assert angle < 2.5
     assert shift < 3
-
-
-def test_alignment_leaves_a_pose_that_sees_no_mask(scene: Scene) -> None:
-    T = scene.T_cam_obj[0]
-    nothing = np.zeros(CAMERA.shape, bool)
-    assert np.array_equal(align_to_mask(scene.frame, reference(), T, nothing), T)
-    away = T.copy()
-    away[0, 3] += 2
-    assert np.array_equal(align_to_mask(scene.frame, reference(), away, scene.masks[0]), away)
 
 
 def test_a_lone_hypothesis_far_off_is_joined_by_others(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
+from gs_pose_ros.pose.verification.observation import Observation
 from test.pose.printed_card import card, frame_of, pose
 from test.synthetic import Scene, bar, make_scene, perturbed, reference, standing
 
@@ -35,7 +36,7 @@ def scene() -> Scene:
 def check(
     frame: RGBDFrame, T: np.ndarray, mask: np.ndarray | None = None, other: bool = False
 ) -> PoseCheck:
-    return VERIFICATION.check(frame, bar() if other else reference(), T, mask)
+    return VERIFICATION.check(Observation(frame, bar() if other else reference(), mask), T)
 
 
 @pytest.mark.parametrize('with_depth', [True, False])
@@ -65,9 +66,9 @@ def test_many_poses_are_checked_as_one(scene: Scene) -> None:
     behind = se3.from_rotation_translation(T[:3, :3], -T[:3, 3])
     poses = [T, behind, *(perturbed(T, reference(), 10 * k, 0.01 * k, k) for k in (1, 2))]
     for mask in (None, scene.masks[0]):
-        together = VERIFICATION.check_all(scene.frame, reference(), poses, mask)
+        together = VERIFICATION.check_all(Observation(scene.frame, reference(), mask), poses)
         assert together == [check(scene.frame, P, mask) for P in poses]
-    assert VERIFICATION.check_all(scene.frame, reference(), []) == []
+    assert VERIFICATION.check_all(Observation(scene.frame, reference()), []) == []
 
 
 @pytest.mark.parametrize('with_depth', [True, False])
@@ -76,11 +77,12 @@ def test_a_glance_prefers_what_a_check_does(scene: Scene, with_depth: bool) -> N
     T = scene.T_cam_obj[0]
     behind = se3.from_rotation_translation(T[:3, :3], -T[:3, 3])
     poses = [T, *(perturbed(T, reference(), 15 * k, 0.01 * k, k) for k in range(1, 6)), behind]
-    glances = VERIFICATION.glance(frame, reference(), poses)
+    observation = Observation(frame, reference())
+    glances = VERIFICATION.glance(observation, poses)
     assert glances.argmax() == 0
     assert glances[0] > 0.8
     assert glances[-1] == 0
-    assert (VERIFICATION.glance(frame, reference(), [behind]) == 0).all()
+    assert (VERIFICATION.glance(observation, [behind]) == 0).all()
 
 
 @pytest.mark.parametrize('with_depth', [True, False])
@@ -128,7 +130,7 @@ def test_a_plain_object_of_another_colour_is_another_object(scene: Scene) -> Non
         replace(frame, color=np.where(mask[..., None], color, frame.color).astype(np.float32))
         for color in ([0.7, 0.1, 0.1], [0.2, 0.5, 0.7])
     )
-    found, refused = (VERIFICATION.check(f, plain, T) for f in (same, red))
+    found, refused = (VERIFICATION.check(Observation(f, plain), T) for f in (same, red))
     assert found.reason == ''
     assert refused.structure > 0.8
     assert refused.pattern < 0.3
@@ -142,12 +144,13 @@ def test_keypoints_tell_an_object_that_the_camera_shows_otherwise() -> None:
     rays = frame.camera.point_map(np.ones(frame.camera.shape))
     card_z = T[:3, 2] @ T[:3, 3] / (rays @ T[:3, 2])
     frame = replace(frame, depth=np.where(mask, card_z, 0.9).astype(np.float32))
-    refused = VERIFICATION.check(frame, card(), T)
+    observation = Observation(frame, card())
+    refused = VERIFICATION.check(observation, T)
     assert refused.reason
-    found = VERIFICATION.verdict(frame, card(), T)
+    found = VERIFICATION.verdict(observation, T)
     assert found.reason == ''
     assert found.keypoints >= 20
-    turned = VERIFICATION.verdict(frame, card(), pose(0.01, 0.45, 220))
+    turned = VERIFICATION.verdict(observation, pose(0.01, 0.45, 220))
     assert turned.reason
     assert turned.keypoints < 3
 
@@ -192,7 +195,8 @@ def test_what_sticks_out_of_the_silhouette_lowers_the_fit_but_not_the_score(scen
     T, foreground = scene.T_cam_obj[0], scene.masks[0]
     more = cv2.dilate(foreground.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
     tight, loose = (
-        VERIFICATION.check(scene.frame, reference(), T, None, f) for f in (foreground, more)
+        VERIFICATION.check(Observation(scene.frame, reference(), foreground=f), T)
+        for f in (foreground, more)
     )
     assert tight.silhouette > 0.9
     assert loose.fit < 0.9 * tight.fit

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from test.synthetic import CAMERA, Scene, make_scene, reference, standing
 
@@ -16,10 +17,7 @@ def scene() -> Scene:
 
 
 def window_of(scene: Scene, T: np.ndarray, **kwargs: np.ndarray | None) -> ObjectWindow | None:
-    masks = {'mask': None, 'foreground': None, **kwargs}
-    return ObjectWindow.around(
-        scene.frame, reference(), T, masks['mask'], 1.3, 64, masks['foreground']
-    )
+    return ObjectWindow.around(Observation(scene.frame, reference(), **kwargs), T, 1.3, 64)
 
 
 def placed(x: float, y: float, z: float) -> np.ndarray:
@@ -87,9 +85,8 @@ def test_there_is_no_window_on_what_is_not_in_view(scene: Scene, T: np.ndarray) 
 
 
 def test_without_depth_all_depth_is_unknown(scene: Scene) -> None:
-    window = ObjectWindow.around(
-        scene.frame.without_depth(), reference(), scene.T_cam_obj[0], None, 1.3, 64
-    )
+    observation = Observation(scene.frame.without_depth(), reference())
+    window = ObjectWindow.around(observation, scene.T_cam_obj[0], 1.3, 64)
     assert window is not None
     assert (window.depth == 0).all()
 
