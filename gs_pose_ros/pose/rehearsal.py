@@ -1,7 +1,8 @@
-"""A made-up image of an object, to do all slow first-time work before the first real image.
+"""A made-up image of an object, with which a node rehearses before its first real image.
 
-Compiled code is loaded and per-object data (template banks) made: seconds that would otherwise
-make the first poses late.
+A rehearsal runs a node's stages on that image and throws the answer away. What they do only once
+is done by then: compiled code is loaded, and what is made from each object (template banks,
+keypoints) is made. These seconds would otherwise make the first poses late.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _CAMERA = Camera(320.0, 320.0, 79.5, 59.5, 160, 120)
 
 
 def rehearsal(reference: ObjectReference, use_depth: bool = True) -> tuple[RGBDFrame, Detection]:
-    """The object before a gray wall, and its detection with the true pose as hint."""
+    """The object, four diameters away before a gray wall, and its detection.
+
+    The detection's one pose hint is the true pose. `use_depth`: whether the frame has depth.
+    """
     distance = 4 * reference.diameter_m
     R = se3.exp([0, 0, 0, 2.2, 0.4, 0])[:3, :3]
     center = R @ reference.center
