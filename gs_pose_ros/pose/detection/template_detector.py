@@ -23,13 +23,14 @@ from gs_pose_ros.pose.initialization.templates import template_bank
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.refinement.mask_alignment import align_to_mask
+from gs_pose_ros.pose.refinement.pyramid import PyramidLevel
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
 from gs_pose_ros.pose.verification.keypoints import KeypointPairs
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 # Poses of one object closer than this in both are one.
-_SAME_PLACE = 0.1  # diameters
+_SAME_SHIFT = 0.1  # diameters, of the object's origin
 _SAME_ROTATION = np.radians(10)
 # Diameters in the picture: places to be cut out that are closer than this are one.
 _SAME_CUT = 0.25
@@ -151,13 +152,12 @@ class TemplateDetector:
         self, observation: Observation, poses: Sequence[NDArray[np.float64]]
     ) -> list[_Found]:
         """Of the proposed poses (best first) those that fit: glance, check, refine, turn."""
-        promising = self._promising(observation, poses)
-        rough = self._roughly_refined(observation, promising)[: self.refined]
 
         def refined(T: NDArray[np.float64]) -> _Found:
-            levels = self.refiner.coarse[1:]
-            return self._checked(observation, self.refiner.descend(observation, T, levels))
+            return self._refined(observation, T, self.refiner.coarse[1:])
 
+        promising = self._promising(observation, poses)
+        rough = self._roughly_refined(observation, promising)[: self.refined]
         found = map_threads(refined, [f.T_cam_obj for f in rough])
         # What looks much the same after a turn is told apart by rendering both.
         turned = [
@@ -200,8 +200,14 @@ class TemplateDetector:
         checks = self.first_check.check_all(replace(observation, foreground=None), poses)
         return [_Found(observation, T, c) for T, c in zip(poses, checks, strict=True)]
 
-    def _checked(self, observation: Observation, T_cam_obj: NDArray[np.float64]) -> _Found:
-        """A pose with the refiner's check."""
+    def _refined(
+        self,
+        observation: Observation,
+        T_cam_obj: NDArray[np.float64],
+        levels: Sequence[PyramidLevel],
+    ) -> _Found:
+        """A pose after these levels of the refiner, with its check."""
+        T_cam_obj = self.refiner.descend(observation, T_cam_obj, levels)
         check = self.refiner.verification.check(observation, T_cam_obj)
         return _Found(observation, T_cam_obj, check)
 
@@ -225,9 +231,7 @@ class TemplateDetector:
 
         def uncut(f: _Found) -> _Found:
             # The cut is good to a few pixels; colours and their edges tell the distance better.
-            levels = self.refiner.coarse[1:]
-            T = self.refiner.descend(observation, f.T_cam_obj, levels)
-            return self._checked(observation, T)
+            return self._refined(observation, f.T_cam_obj, self.refiner.coarse[1:])
 
         found = cut(self._places(observation, poses))
         # A better pose cuts out better.
@@ -263,11 +267,10 @@ class TemplateDetector:
         retrieved = self.retrieval.initialize(frame, reference, detection)
 
         def refined(T: NDArray[np.float64]) -> _Found:
-            T = align_to_mask(in_cut, T)
-            T = self.refiner.descend(in_cut, T, self.refiner.coarse)
-            check = self.refiner.verification.check(in_cut, T)
-            score = check.score * min(1.0, check.silhouette / _FULL_OVERLAP)
-            return _Found(observation, T, replace(check, score=score))
+            found = self._refined(in_cut, align_to_mask(in_cut, T), self.refiner.coarse)
+            return found.scored(
+                found.check.score * min(1.0, found.check.silhouette / _FULL_OVERLAP)
+            )
 
         # One after the other: this runs on a thread of its own already.
         candidates = [refined(T) for T in (T_cam_obj, *(h.T_cam_obj for h in retrieved))]
@@ -285,7 +288,7 @@ class TemplateDetector:
             near = [f for f in rest if self._same_place(f.T_cam_obj, first)]
             rivals = [f for f in near if f.check.score > _AS_SURE * first.check.score]
             best = max(rivals, key=lambda f: f.check.fit)
-            kept.append(replace(best, check=replace(best.check, score=first.check.score)))
+            kept.append(best.scored(first.check.score))
             rest = [f for f in rest if f not in near]
         return kept
 
@@ -301,11 +304,11 @@ class TemplateDetector:
         detections = []
         min_score = self.min_score if frame.depth is not None else self.min_score_color
         for candidate in _best_first(found):
-            reference = candidate.observation.reference
-            object_id = reference.object_id
+            observation = candidate.observation
+            object_id = observation.reference.object_id
             if counts.get(object_id, 0) == self.max_instances:
                 continue
-            visible = self.visible_mask(frame, reference, candidate.T_cam_obj)
+            visible = self.visible_mask(observation, candidate.T_cam_obj)
             if not visible.any():
                 continue
             if np.count_nonzero(visible & taken) > self.max_overlap * np.count_nonzero(visible):
@@ -313,7 +316,7 @@ class TemplateDetector:
             fine = self._finely(candidate)
             if fine.check.score < min_score:
                 continue
-            visible = self.visible_mask(frame, reference, fine.T_cam_obj)
+            visible = self.visible_mask(observation, fine.T_cam_obj)
             if not visible.any():
                 continue
             taken |= visible
@@ -326,16 +329,14 @@ class TemplateDetector:
 
     def _finely(self, found: _Found) -> _Found:
         """After the first fine level, with the better of both scores; 0 if it got lost there."""
-        levels = self.refiner.fine[:1]
-        T = self.refiner.descend(found.observation, found.T_cam_obj, levels)
-        fine = self._checked(found.observation, T)
-        score = max(fine.check.score, found.check.score) if fine.check.score > 0 else 0.0
-        return replace(fine, check=replace(fine.check, score=score))
+        fine = self._refined(found.observation, found.T_cam_obj, self.refiner.fine[:1])
+        return fine.scored(max(fine.check.score, found.check.score) if fine.check.score > 0 else 0)
 
     def visible_mask(
-        self, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+        self, observation: Observation, T_cam_obj: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
         """The part [H, W] of the rendered silhouette that nothing hides."""
+        frame, reference = observation.frame, observation.reference
         image = rasterize(reference.gaussians, frame.camera, T_cam_obj)
         visible = image[:, 4] > 0.5
         if frame.depth is not None:
@@ -354,6 +355,10 @@ class _Found:
     T_cam_obj: NDArray[np.float64]
     check: PoseCheck
 
+    def scored(self, score: float) -> _Found:
+        """The same with another score."""
+        return replace(self, check=replace(self.check, score=score))
+
 
 def _best_first(found: Sequence[_Found]) -> list[_Found]:
     """By score, those left out that the check has ruled out."""
@@ -362,7 +367,7 @@ def _best_first(found: Sequence[_Found]) -> list[_Found]:
 
 def _is_same_pose(a: _Found, b: _Found) -> bool:
     shift = np.linalg.norm(a.T_cam_obj[:3, 3] - b.T_cam_obj[:3, 3])
-    if shift >= _SAME_PLACE * a.observation.reference.diameter_m:
+    if shift >= _SAME_SHIFT * a.observation.reference.diameter_m:
         return False
     angle = se3.rotation_angle(a.T_cam_obj[:3, :3], b.T_cam_obj[:3, :3])
     return bool(angle < _SAME_ROTATION)

@@ -13,6 +13,7 @@ from gs_pose_ros.pose.detection.proposals import ColorProposals, DepthProposals
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.initialization.templates import TemplateSettings
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
+from gs_pose_ros.pose.verification.observation import Observation
 from test.synthetic import CAMERA, bar, make_scene, pose_error, reference, standing
 
 # Fewer views and tries than the defaults: seconds instead of minutes for the whole file.
@@ -124,7 +125,7 @@ def test_what_is_hidden_is_not_in_the_mask() -> None:
     depth[:, middle:] = 0.2
     hidden = replace(scene.frame, depth=depth)
     whole, visible = (
-        DETECTOR.visible_mask(frame, reference(), scene.T_cam_obj[0])
+        DETECTOR.visible_mask(Observation(frame, reference()), scene.T_cam_obj[0])
         for frame in (scene.frame, hidden)
     )
     assert iou(whole, scene.masks[0]) > 0.85
