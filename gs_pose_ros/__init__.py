@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 # gs_pose_ros.msg and gs_pose_ros.srv are generated: they may lie in another sys.path folder
 # than these modules (source tree first, interfaces from the installation).
 __path__ = extend_path(__path__, __name__)
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _MODULES = {
     'datasets.rgbd_sequences': ('read_sequence',),

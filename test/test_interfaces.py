@@ -66,6 +66,18 @@ def test_constants_of_one_field_differ(path: Path) -> None:
         assert len(set(values)) == len(values), field
 
 
+def test_a_name_has_one_number_in_all_messages_and_services() -> None:
+    numbers: dict[str, set[str]] = {}
+    names: dict[tuple[str, str], set[str]] = {}
+    for path in INTERFACES:
+        for name, number in re.findall(r'^\w+ ([A-Z_]+) = (\d+)', (ROOT / path).read_text(), re.M):
+            numbers.setdefault(name, set()).add(number)
+            names.setdefault((name.partition('_')[0], number), set()).add(name)
+    assert 'STATUS_LOST' in numbers
+    assert not {name: found for name, found in numbers.items() if len(found) > 1}
+    assert not {key: found for key, found in names.items() if len(found) > 1}
+
+
 @pytest.fixture
 def node() -> Iterator[Node]:
     context = Context()

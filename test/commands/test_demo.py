@@ -298,20 +298,22 @@ def nothing() -> None:
 def test_client_registers_and_follows_the_progress(server: FakeDatabase) -> None:
     from gs_pose_ros.clients.demo_client import RegistrationClient
     from gs_pose_ros.clients.spinning import spinning_node
+    from gs_pose_ros.msg import RegistrationProgress
 
+    running, queued = RegistrationProgress.STATE_RUNNING, RegistrationProgress.STATE_QUEUED
     seen: list[tuple[float, str]] = []
     with spinning_node('client') as node:
         client = RegistrationClient(node)
         client.wait(nothing)
         assert client.problems == {'cup': 'torn'}
-        server.states = [0, 1, 2]
+        server.states = [queued, running, RegistrationProgress.STATE_SUCCEEDED]
         client.register_bop('mug', DATA / 'train', 2, lambda *a: seen.append(a), nothing)
         assert seen[-1] == (1.0, 'fit torn')
         request = server.requests[0]
         assert (request.object_id, request.bop_object_id, request.overwrite) == ('mug', 2, True)
         assert request.path == str(DATA / 'train')
 
-        server.states = [1, 3]
+        server.states = [running, RegistrationProgress.STATE_FAILED]
         with pytest.raises(GsPoseError, match='mug: registration failed: torn'):
             client.register_bop('mug', DATA / 'train', 2, lambda *a: None, nothing)
         server.states = []
