@@ -83,6 +83,11 @@ class _Wish:
         self.found: PoseStamped | None = None
         self.reason = 'no image came'
 
+    def end(self, reason: str) -> None:
+        """Answer now, without a pose."""
+        self.reason = reason
+        self.done.set()
+
 
 class LocalizerNode(Stage[LocalizerSettings]):
     """Publishes `~/status` for every image, and the camera's pose where the map confirms it."""
@@ -122,6 +127,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
         self._worker: FrameWorker[ImageSet] = self.worker(self._work, self._failed)
         self._input = FrameInput(self, self.settings.input, self._worker.put, self._on_jump)
         self.while_active.callback(self._input.close)
+        self.while_active.callback(self._end_wish)
 
     def check(self) -> None:
         """Say what is missing: to diagnostics, and to whoever waits for poses."""
@@ -307,9 +313,6 @@ class LocalizerNode(Stage[LocalizerSettings]):
     def _relocalize(
         self, request: Relocalize.Request, response: Relocalize.Response
     ) -> Relocalize.Response:
-        response.message = self._why_idle()
-        if response.message:
-            return response
         try:
             wish = _Wish(pose_from_message(request.pose) if request.near else None)
         except GsPoseError as error:
@@ -317,6 +320,8 @@ class LocalizerNode(Stage[LocalizerSettings]):
             return response
         with self._lock:
             self._wish = wish
+        if idle := self._why_idle():  # what makes it idle from here on ends the wish
+            wish.end(idle)
         patience_s = request.timeout if request.timeout > 0 else _PATIENCE_S
         wish.done.wait(patience_s)
         with self._lock:
@@ -326,6 +331,13 @@ class LocalizerNode(Stage[LocalizerSettings]):
         else:
             response.success, response.pose = True, wish.found
         return response
+
+    def _end_wish(self) -> None:
+        """Let nobody wait for the answer of a node that does not work."""
+        with self._lock:
+            wish = self._wish
+        if wish is not None:
+            wish.end(self._why_idle())
 
     def _answer(
         self, wish: _Wish, header: Header, stored: StoredMap, estimate: CameraEstimate
@@ -341,6 +353,8 @@ class LocalizerNode(Stage[LocalizerSettings]):
         if not response.success:
             response.message = f'it is {"paused" if paused else "at work"} already'
         self._paused = paused
+        if paused:
+            self._end_wish()
         return response
 
     def _failed(self, images: ImageSet, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class MapService:
 
     def __init__(self, node: Stage[Any], use: Callable[[StoredMap], None]) -> None:
         self._node, self._tell = node, use
+        self._changing = threading.Lock()  # a map may be loaded while another is finished
         self.present: StoredMap | None = None
         self._building: MapBuilding | None = None
         self._progress = node.advertise(MapProgress, '~/map_progress')
@@ -59,8 +61,9 @@ class MapService:
 
     def _use(self, stored: StoredMap) -> None:
         _ = stored.scene.levels  # made now, in this thread, instead of with the next image
-        self.present = stored
-        self._tell(stored)
+        with self._changing:
+            self.present = stored
+            self._tell(stored)
 
     def _cancel(self) -> None:
         if self._building is not None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class DatabaseNode(Stage[DatabaseSettings]):
     def __init__(self, method: RegisterMethod = register, **kwargs: Any) -> None:
         super().__init__('object_database', DatabaseSettings(), **kwargs)
         self._method = method
+        # Held while the list is brought up to date and told: services and registrations do so.
+        self._changing = threading.RLock()
 
     def configure(self) -> None:
         """Open the database and offer the services."""
@@ -99,26 +102,20 @@ class DatabaseNode(Stage[DatabaseSettings]):
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GsPoseError(f'{root}: {error.strerror}') from error
-        self._database = ObjectDatabase(root.resolve())
-        self._infos: dict[str, ObjectInfo] = {}
-        self._reload()
+        database = ObjectDatabase(root.resolve())
+        infos = _read(database, {})  # may take seconds: the others answer from the old one
+        with self._changing:
+            self._database, self._infos = database, infos
+            self._report()
 
     def _reload(self) -> None:
         """Look at what is on disk; only changed objects are read."""
-        infos: dict[str, ObjectInfo] = {}
-        for object_id in self._database.object_ids():
-            try:
-                revision = self._database.revision(object_id)
-                before = self._infos.get(object_id)
-                if before is not None and before.revision == revision:
-                    infos[object_id] = before
-                else:
-                    infos[object_id] = object_to_message(self._database.load(object_id), revision)
-            except GsPoseError as error:
-                infos[object_id] = ObjectInfo(
-                    object_id=object_id, status=ObjectInfo.STATUS_BROKEN, reason=str(error)
-                )
-        self._infos = infos
+        with self._changing:
+            self._infos = _read(self._database, self._infos)
+            self._report()
+
+    def _report(self) -> None:
+        infos = self._infos
         broken = [i for i in infos.values() if i.status != ObjectInfo.STATUS_OK]
         self.fault('broken', '; '.join(f'{i.object_id}: {i.reason}' for i in broken))
         self.get_logger().info(
@@ -126,13 +123,15 @@ class DatabaseNode(Stage[DatabaseSettings]):
         )
 
     def _message(self) -> ObjectList:
-        out = ObjectList(database=str(self._database.root))
+        with self._changing:
+            out = ObjectList(database=str(self._database.root))
+            out.objects = [self._infos[name] for name in sorted(self._infos)]
         out.header.stamp = self.get_clock().now().to_msg()
-        out.objects = [self._infos[name] for name in sorted(self._infos)]
         return out
 
     def _publish(self) -> None:
-        self._list_out.publish(self._message())
+        with self._changing:  # or a list that is older would be the last to be sent
+            self._list_out.publish(self._message())
 
     def _allowed(self, text: str) -> Path:
         return allowed_path(text, [*self.settings.allowed_roots, self._database.root])
@@ -215,6 +214,24 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self._reload()
         self._publish()
         return response
+
+
+def _read(database: ObjectDatabase, known: Mapping[str, ObjectInfo]) -> dict[str, ObjectInfo]:
+    """What is on disk, where it does not have the revision that is known."""
+    infos: dict[str, ObjectInfo] = {}
+    for object_id in database.object_ids():
+        try:
+            revision = database.revision(object_id)
+            before = known.get(object_id)
+            if before is not None and before.revision == revision:
+                infos[object_id] = before
+            else:
+                infos[object_id] = object_to_message(database.load(object_id), revision)
+        except GsPoseError as error:
+            infos[object_id] = ObjectInfo(
+                object_id=object_id, status=ObjectInfo.STATUS_BROKEN, reason=str(error)
+            )
+    return infos
 
 
 def _copy(database: ObjectDatabase, target: Path) -> int:

@@ -110,7 +110,7 @@ class RegistrationJobs:
         """
         source = source_from_request(request, path)
         object_id = checked_name(request.object_id)
-        if any(job.object_id == object_id for job in self._jobs.values()):
+        if any(job.object_id == object_id for job in list(self._jobs.values())):
             raise GsPoseError(f'{object_id!r} is being registered already')
         job = _Job(object_id, source, database, settings, recording)
         self._jobs[job.job_id] = job

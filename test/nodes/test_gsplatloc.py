@@ -462,6 +462,30 @@ def test_relocalize_near_a_pose_or_from_nothing(
     assert 'not a pose' in world.call(Relocalize, 'gsplatloc/relocalize', broken).message
 
 
+@pytest.mark.parametrize('how', ['paused', 'not active'])
+def test_others_are_answered_while_relocalize_waits_and_may_end_it(
+    world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path, how: str
+) -> None:
+    node = start()
+    show_until(world, statuses, HERE, OK)
+    client = world.node.create_client(Relocalize, 'gsplatloc/relocalize')
+    assert client.wait_for_service(10)
+    waiting = client.call_async(Relocalize.Request(timeout=600.0))  # no image comes meanwhile
+    world.until(lambda: node._wish is not None, 'the request')
+    request = SaveMap.Request(path=str(maps / 'copy'))
+    assert world.call(SaveMap, 'gsplatloc/save_map', request).success
+    assert not waiting.done()
+    if how == 'paused':
+        assert world.call(Trigger, 'gsplatloc/pause', Trigger.Request()).success
+    else:
+        node.trigger_deactivate()
+    world.until(waiting.done, 'the answer')
+    answer = waiting.result()
+    assert answer is not None
+    assert not answer.success
+    assert how in answer.message
+
+
 def asked(world: World, request: Relocalize.Request, T_map_cam: Pose) -> Any:
     """The answer, while the camera goes on."""
     client = world.node.create_client(Relocalize, 'gsplatloc/relocalize')

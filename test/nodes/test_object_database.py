@@ -291,6 +291,33 @@ def test_save_and_load(world: World, lists: list, tmp_path: Path) -> None:
     assert ids(lists[-1]) == ['mug']
 
 
+def test_objects_are_listed_while_another_database_is_read(
+    world: World, lists: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ObjectDatabase(tmp_path / 'other')
+    other.root.mkdir()
+    other.save(make_reference('cup'))
+    begun, enough, load = threading.Event(), threading.Event(), ObjectDatabase.load
+
+    def slow(database: ObjectDatabase, object_id: str) -> ObjectReference:
+        if database.root == other.root:
+            begun.set()
+            enough.wait(20.0)
+        return load(database, object_id)
+
+    monkeypatch.setattr(ObjectDatabase, 'load', slow)
+    client = world.node.create_client(LoadDatabase, 'object_database/load')
+    assert client.wait_for_service(10)
+    loaded = client.call_async(LoadDatabase.Request(path=str(other.root)))
+    assert begun.wait(10.0)
+    answer = world.call(ListObjects, 'object_database/list', ListObjects.Request())
+    assert ids(answer.objects) == ['mug']
+    assert not loaded.done()
+    enough.set()
+    world.until(loaded.done, 'the other database')
+    world.until(lambda: ids(lists[-1]) == ['cup'], 'its list')
+
+
 def test_an_object_put_there_by_others_is_listed(
     world: World, lists: list, store: ObjectDatabase
 ) -> None:

@@ -41,6 +41,10 @@ from gs_pose_ros.share import transport_environment
 _NO_EVENTS_OUT = PublisherEventCallbacks(use_default_callbacks=False)
 _NO_EVENTS_IN = SubscriptionEventCallbacks(use_default_callbacks=False)
 
+# Of the executor, which makes a thread when all others are busy: every service of a node may wait
+# at the same time (gsplatloc has seven), and images and transforms are taken in beside them.
+_MOST_THREADS = 16
+
 QOS_OUT = QoSProfile(depth=10)
 QOS_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -76,8 +80,6 @@ class Stage(LifecycleNode, Generic[S]):
         # is gone. Each thing as soon as it is made: Ctrl-C may come before the next one.
         self.while_configured = ExitStack()
         self.while_active = ExitStack()
-        # Services answer, and objects load, while images are taken in.
-        self.service_group = MutuallyExclusiveCallbackGroup()
         self.input_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', QOS_OUT)
         # Not the node's clock: a simulated one that stands still is among what is reported.
@@ -242,8 +244,13 @@ class Stage(LifecycleNode, Generic[S]):
         return made
 
     def serve(self, kind: type, name: str, answer: Callable[[Any, Any], Any]) -> None:
-        """Answer a service until the node is cleaned up, one call at a time."""
-        made = self.create_service(kind, name, answer, callback_group=self.service_group)
+        """Answer a service until the node is cleaned up, one call at a time.
+
+        Each service has a thread while it works or waits: the others, and what takes images in,
+        go on meanwhile. What services share is theirs to guard.
+        """
+        group = MutuallyExclusiveCallbackGroup()
+        made = self.create_service(kind, name, answer, callback_group=group)
         self.while_configured.callback(self.destroy_service, made)
 
     def worker(
@@ -297,7 +304,7 @@ def run(make_node: Callable[[], Stage[Any]], args: Sequence[str] | None = None) 
     node = executor = None
     try:
         node = make_node()
-        executor = MultiThreadedExecutor(num_threads=4)
+        executor = MultiThreadedExecutor(num_threads=_MOST_THREADS)
         executor.add_node(node)
         node.start()
         executor.spin()

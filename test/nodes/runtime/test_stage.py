@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rclpy
+from rclpy.executors import MultiThreadedExecutor
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.detector import DetectorNode
@@ -74,6 +77,44 @@ def test_no_events_cost_time_at_every_message(node: Listener) -> None:
     node.create_publisher(Header, 'out', 1)
     node.create_lifecycle_publisher(Header, 'out', 1)
     assert not list(node.waitables)
+
+
+def test_services_answer_while_one_of_them_waits(node: Listener) -> None:
+    awaited, waiting = threading.Event(), threading.Event()
+
+    def wait(_: Any, response: Trigger.Response) -> Trigger.Response:
+        waiting.set()
+        response.success = awaited.wait(20.0)
+        return response
+
+    def answer(_: Any, response: Trigger.Response) -> Trigger.Response:
+        response.success = True
+        return response
+
+    node.serve(Trigger, '~/wait', wait)
+    node.serve(Trigger, '~/answer', answer)
+    caller = rclpy.create_node('caller', namespace='gs_pose', context=node.context)
+    executor = MultiThreadedExecutor(num_threads=4, context=node.context)
+    executor.add_node(node)
+    executor.add_node(caller)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    try:
+        slow = caller.create_client(Trigger, 'listener/wait')
+        quick = caller.create_client(Trigger, 'listener/answer')
+        assert slow.wait_for_service(10.0)
+        assert quick.wait_for_service(10.0)
+        late = slow.call_async(Trigger.Request())
+        assert waiting.wait(10.0)
+        answered = quick.call(Trigger.Request(), timeout_sec=10.0)
+        assert answered is not None
+        assert answered.success
+        assert not late.done()
+    finally:
+        awaited.set()
+        executor.shutdown()
+        thread.join(10.0)
+        caller.destroy_node()
 
 
 @pytest.mark.parametrize(
