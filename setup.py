@@ -1,4 +1,7 @@
-"""pip's build: the Python package, and its messages and services built by the real rosidl.
+"""pip's build: the Python package, and where ROS 2 is its messages, built by the real rosidl.
+
+Without ROS 2 it is the library and what `gs-pose` does with files. Which of the two it was is said
+here, where pip shows it with `-v`, and at the end of `gs-pose --help`.
 
 colcon never runs this file (package.xml says ament_cmake); both builds share CMakeLists.txt.
 """
@@ -32,17 +35,22 @@ class BuildFailed(SystemExit):
 
 
 def ros_prefixes() -> list[Path]:
-    """Where ROS 2 is installed: the sourced one first, then the wheels in this environment."""
+    """Where ROS 2 is installed: the sourced one first, then the wheels in this environment.
+
+    None without ROS 2. One that cannot build messages is an error: who has ROS wants the nodes.
+    """
     prefixes = [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
     wheels = Path(sys.prefix)
     if (wheels / 'share/ament_index').is_dir() and wheels not in prefixes:
         prefixes.append(wheels)
-    if not any((p / 'share/rosidl_default_generators').is_dir() for p in prefixes):
+    if any((p / 'share/rosidl_default_generators').is_dir() for p in prefixes):
+        return prefixes
+    if any((p / 'share/rclpy').is_dir() for p in prefixes):
         raise BuildFailed(
-            f'no ROS 2 found to build the interfaces of {NAME}: source one, '
-            f'or first run: pip install {ROS_WHEELS}'
+            f'this ROS 2 lacks the generators that build the messages of {NAME}: install '
+            f'rosidl_default_generators, or with pip: pip install {ROS_WHEELS}'
         )
-    return prefixes
+    return []
 
 
 def on_wheels(prefixes: list[Path]) -> bool:
@@ -129,17 +137,40 @@ def installed_files(stage: Path, package: str, modules: list[str]) -> list[tuple
     ]
 
 
+def shared_files() -> list[tuple[Path, Path]]:
+    """As `installed_files`, without ROS 2: messages are read from bags by their definitions."""
+    kept = ('package.xml', 'config/*', 'msg/*', 'srv/*')
+    found = [f for pattern in kept for f in ROOT.glob(pattern)]
+    return [(f, Path('share') / NAME / f.relative_to(ROOT)) for f in found]
+
+
 class BuildPy(build_py):
-    """Builds the interfaces after the Python files and adds them as data files."""
+    """Adds data files to the Python files: the interfaces, built, or without ROS 2 as they are."""
 
     def run(self) -> None:
+        if not self.editable_mode:  # modules that have moved would be installed with the others
+            shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
+        prefixes = ros_prefixes()
+        if prefixes:
+            print(f'{NAME}: with ROS 2 of {prefixes[0]}: nodes, messages and library')
+            files = self._interfaces(prefixes)
+        else:
+            print(f'{NAME}: no ROS 2 here: library and command line, without nodes and messages')
+            files = shared_files()
+        by_folder: dict[str, set[str]] = defaultdict(set)
+        for source, target in files:
+            by_folder[str(target.parent)].add(os.path.relpath(source, ROOT))
+        # In place: install_data has taken hold of this very list already.
+        self.distribution.data_files[:] = [(k, sorted(v)) for k, v in sorted(by_folder.items())]
+
+    def _interfaces(self, prefixes: list[Path]) -> list[tuple[Path, Path]]:
+        """Build messages and services; the files to be installed and where, as above."""
         # Not build_temp: an editable install would start from nothing every time.
         build: Any = self.get_finalized_command('build')
         base = Path(build.build_base).resolve() / f'interfaces-{sys.implementation.cache_tag}'
         stage = base / 'stage'
         shutil.rmtree(stage, ignore_errors=True)
-        prefixes = ros_prefixes()
         env = build_environment(prefixes)
         options = []
         if on_wheels(prefixes):
@@ -149,22 +180,21 @@ class BuildPy(build_py):
         if not has_foreign_tf2_msgs(prefixes):
             cmake_install(ROOT / 'cmake/tf2_msgs', base / 'tf2_msgs', stage, env, options)
             files += installed_files(stage, 'tf2_msgs', ['*.so', '**/*.py'])
-        by_folder: dict[str, set[str]] = defaultdict(set)
-        for source, target in files:
-            by_folder[str(target.parent)].add(os.path.relpath(source, ROOT))
-        # In place: install_data has taken hold of this very list already.
-        self.distribution.data_files[:] = [(k, sorted(v)) for k, v in sorted(by_folder.items())]
+        return files
 
 
 class PlatformDistribution(Distribution):
-    """A wheel for this platform, with data files also when installed editable."""
+    """A wheel for this platform if messages are in it; data files also when installed editable."""
 
     def has_ext_modules(self) -> bool:
-        return True
+        return bool(ros_prefixes())
 
     def has_data(self) -> bool:
         return True
 
+
+# What reports and evaluations take; `gs_pose_ros/extras.py` says which module needs it.
+EVAL = ['jinja2>=3.0', 'matplotlib>=3.5', 'pycocotools>=2.0.6', 'trimesh>=4.0']
 
 setup(
     name=NAME,
@@ -191,15 +221,13 @@ setup(
         'rosbags>=0.10',
         'tyro>=0.8',
         'rich>=13',
-        'jinja2>=3.0',
-        'matplotlib>=3.5',
         'pyyaml>=5.4',
-        'trimesh>=4.0',
-        'pycocotools>=2.0.6',
     ],
     extras_require={
+        'eval': EVAL,
         'gpu': ['gsplat>=1.4'],
         'dev': [
+            *EVAL,
             'pytest>=7',
             'pytest-cov',
             'pytest-xdist',

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.ros_compat.presence import require_ros, why_no_ros
 
 # Command: module, class and what it is for. Importing all of them would cost seconds.
 _COMMANDS = {
@@ -36,6 +37,7 @@ _COMMANDS = {
     ),
     'parameters': ('', '', 'print all node parameters as Markdown'),
 }
+_WITH_ROS = ('demo', 'parameters', 'record', 'replay', 'up')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,12 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_usage(), file=sys.stdout if wanted_help else sys.stderr)
         return 0 if wanted_help else 2
     rest = words[len(name.split()) :]
-    if name == 'parameters':
-        runpy.run_module('gs_pose_ros.nodes.parameter_table', run_name='__main__')
-        return 0
-    module, class_name, _ = _COMMANDS[name]
     try:
-        return _exit_code(_parsed(getattr(import_module(module), class_name), name, rest).run())
+        if name == 'parameters':
+            require_ros()
+            runpy.run_module('gs_pose_ros.nodes.parameter_table', run_name='__main__')
+            return 0
+        module, class_name, _ = _COMMANDS[name]
+        command = _parsed(getattr(import_module(module), class_name), name, rest)
+        if name in _WITH_ROS:
+            require_ros()
+        return _exit_code(command.run())
     except GsPoseError as error:
         print(f'gs-pose {name}: {error}', file=sys.stderr)
         return 1
@@ -74,7 +80,10 @@ def _exit_code(result: Any) -> int:
 def _usage() -> str:
     width = max(map(len, _COMMANDS))
     rows = [f'  {name:<{width}}  {entry[2]}' for name, entry in _COMMANDS.items()]
-    return '\n'.join(['usage: gs-pose COMMAND [-h] ...', '', *rows])
+    lines = ['usage: gs-pose COMMAND [-h] ...', '', *rows]
+    if reason := why_no_ros():
+        lines += ['', f'{", ".join(_WITH_ROS)} need ROS 2. {reason[0].upper()}{reason[1:]}.']
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 _NAME = 'gs_pose_ros'
 
 
 def share_folder() -> Path:
-    """The folder with `launch/` and `config/`: the source tree, or the installed share folder.
+    """The folder with `config/` and `msg/`: the source tree, or the installed share folder.
 
-    The wheels do not set AMENT_PREFIX_PATH, so the index alone does not find it.
+    The wheels do not set AMENT_PREFIX_PATH, so the index alone does not find it; without ROS 2
+    there is no index, and what pip has noted is asked.
     """
     source = Path(__file__).resolve().parents[1]
     if (source / 'package.xml').is_file() and (source / 'config').is_dir():
@@ -22,7 +24,17 @@ def share_folder() -> Path:
 
         return Path(get_package_share_directory(_NAME))
     except (ImportError, LookupError, OSError):
-        return Path(sys.prefix) / 'share' / _NAME
+        return _share_of_pip()
+
+
+def _share_of_pip() -> Path:
+    try:
+        files = metadata.files(_NAME) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    manifests = (f for f in files if f.match(f'share/{_NAME}/package.xml'))
+    manifest = next((Path(str(f.locate())) for f in manifests), None)
+    return Path(sys.prefix) / 'share' / _NAME if manifest is None else manifest.resolve().parent
 
 
 def transport_environment() -> dict[str, str]:

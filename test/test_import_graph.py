@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / 'gs_pose_ros'
 # floors below; rooms on one floor know nothing of each other.
 FLOORS = (
     ('bounds', 'errors', 'parallel', 'share', 'field_docs'),
-    ('geometry',),
+    ('geometry', 'extras'),
     ('frame', 'estimate', 'gaussians', 'losses'),
     ('rendering', 'ply'),
     ('datasets', 'optimization', 'models'),
@@ -73,7 +73,7 @@ def part_of(name: str, depth: int = 1) -> str:
 def is_ros(name: str) -> bool:
     top, part = name.split('.')[0], part_of(name)
     own = top == PACKAGE.name and part in ('msg', 'srv')
-    return own or top in ROS_PACKAGES or top.endswith(('_msgs', '_interfaces'))
+    return own or top in ROS_PACKAGES or top.endswith(('_msgs', '_srvs', '_interfaces'))
 
 
 @pytest.mark.parametrize('path', MODULES, ids=module_name)

@@ -28,6 +28,7 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.evaluation import Evaluation, evaluate_poses
 from gs_pose_ros.evaluation.report import write_report
 from gs_pose_ros.evaluation.truth import read_truth
+from gs_pose_ros.extras import POSE_EVALUATION, require_modules
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
@@ -157,6 +158,7 @@ class Demo:
 
         """
         began = time.monotonic()
+        require_modules(*POSE_EVALUATION)
         console, data = Console(), DemoData(self.data)
         names = data.names
         database = ObjectDatabase(self.out.resolve() / 'objects')

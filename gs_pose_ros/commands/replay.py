@@ -19,6 +19,7 @@ from tyro.conf import Positional
 
 from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.extras import POSE_EVALUATION, require_modules
 from gs_pose_ros.recording.bags import CameraTopics, find_topics, read_frames, read_transforms
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Replay:
         from gs_pose_ros.clients.camera_collector import CameraCollector
         from gs_pose_ros.clients.pose_collector import PoseCollector
 
+        if self.evaluate is not None:
+            require_modules(*POSE_EVALUATION)  # before the work
         with _spinning_node('bag_player') as node:
             collector = PoseCollector(node, self.namespace) if self.evaluate else None
             camera = None

@@ -14,10 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.extras import require_modules
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
@@ -225,6 +225,9 @@ def _model(info_path: Path, object_id: int, info: Mapping[str, Any]) -> BopModel
 
 def _model_points(path: Path, most: int = 20_000, least: int = 1_000) -> NDArray[np.float64]:
     """Vertices of the mesh, thinned to `most`; surface samples added below `least`."""
+    require_modules('trimesh')
+    import trimesh
+
     try:
         mesh = trimesh.load_mesh(path, process=False, skip_materials=True)
         points = np.asarray(mesh.vertices, np.float64)

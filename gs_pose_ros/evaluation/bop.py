@@ -32,6 +32,7 @@ from gs_pose_ros.evaluation.report import write_report
 from gs_pose_ros.evaluation.scoring import EstimatedPose, ImageResult
 from gs_pose_ros.evaluation.summary import Figures
 from gs_pose_ros.evaluation.truth import EvaluatedObject, TrueImage, read_true_image
+from gs_pose_ros.extras import POSE_EVALUATION, require_modules
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
@@ -87,6 +88,7 @@ class BopEvaluation:
             GsPoseError: the set, an object or a picture cannot be read, or a registration failed.
 
         """
+        require_modules(*POSE_EVALUATION)
         console = console or wide_console()
         test = thinned(read_bop_split(self.root, self.split), self.images)
         models = read_bop_models(self.root, self._object_ids(test))

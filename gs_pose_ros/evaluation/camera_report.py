@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.evaluation.camera_protocols import Outcome
 from gs_pose_ros.evaluation.camera_run import CameraRun
+from gs_pose_ros.extras import require_modules
 from gs_pose_ros.visualization import draw_map_comparison
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def write_camera_report(outcome: Outcome, title: str, folder: Path, pictures: in
 
     A picture is that of `draw_map_comparison` at the estimate.
     """
+    require_modules('matplotlib')
     folder.mkdir(parents=True, exist_ok=True)
     _write_trajectories(outcome.runs, folder / 'trajectories')
     _plot_from_above(outcome.runs, title, folder / 'trajectory.png')

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+
+from gs_pose_ros.extras import require_modules
 
 Rle = Any  # run-length encoded mask, the dict that pycocotools makes
 
@@ -39,19 +38,19 @@ class DetectedMask:
 
 def encode_mask(mask: NDArray[np.bool_]) -> Rle:
     """Run-length encode a mask [H, W]."""
-    return coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return _coco_mask().encode(np.asfortranarray(mask, np.uint8))
 
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     """The mask [H, W] again."""
-    return coco_mask.decode(rle).astype(bool)
+    return _coco_mask().decode(rle).astype(bool)
 
 
 def mask_iou(detected: Sequence[Rle], true: Sequence[Rle]) -> NDArray[np.float64]:
     """Intersection over union [D, T] of masks."""
     if not detected or not true:
         return np.zeros((len(detected), len(true)))
-    iou = coco_mask.iou(list(detected), list(true), [0] * len(true))
+    iou = _coco_mask().iou(list(detected), list(true), [0] * len(true))
     return np.asarray(iou, np.float64).reshape(len(detected), len(true))
 
 
@@ -98,6 +97,10 @@ def average_precision(
     sizes = {x.image: x.rle['size'] for x in (*true, *detected)}
     images = {name: i for i, name in enumerate(sorted(sizes), 1)}
     category = {name: i for i, name in enumerate(objects, 1)}
+    require_modules('pycocotools')
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     coco: Any = COCO()
     coco.dataset = {
         'info': {},
@@ -133,6 +136,7 @@ def average_precision(
 def _entry(
     item: TrueMask | DetectedMask, images: dict[str, int], category: dict[str, int]
 ) -> dict[str, Any]:
+    coco_mask = _coco_mask()
     return {
         'image_id': images[item.image],
         'category_id': category[item.object_id],
@@ -140,3 +144,10 @@ def _entry(
         'bbox': [float(x) for x in coco_mask.toBbox(item.rle)],
         'area': float(coco_mask.area(item.rle)),
     }
+
+
+def _coco_mask() -> Any:
+    require_modules('pycocotools')
+    from pycocotools import mask
+
+    return mask

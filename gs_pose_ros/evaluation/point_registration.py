@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Count, Positive
-from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.extras import require_modules
 from gs_pose_ros.frame import RGBDFrame
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ class PointRegistration:
     epsilon_rad: Positive = 1e-4
 
     def __post_init__(self) -> None:
-        try:
-            import small_gicp  # noqa: F401
-        except ImportError as error:
-            raise GsPoseError('small_gicp is not installed (pip install small_gicp)') from error
+        require_modules('small_gicp')
 
     def prepared(self, points: NDArray[np.float64]) -> PreparedPoints | None:
         """Points [N, 3] ready to be registered; None of too few."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.evaluation.evaluation import TABLE_KEYS, Evaluation, cell
 from gs_pose_ros.evaluation.scoring import InstanceResult
+from gs_pose_ros.extras import require_modules
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 
@@ -44,6 +44,9 @@ def write_report(evaluation: Evaluation, folder: Path, cases: int = 6) -> Path:
         The path of the page.
 
     """
+    require_modules('jinja2')
+    import jinja2
+
     figures = evaluation.figures
     page = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     parts = [

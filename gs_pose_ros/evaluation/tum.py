@@ -24,6 +24,7 @@ from gs_pose_ros.evaluation.camera_protocols import (
 )
 from gs_pose_ros.evaluation.evaluation import cell, wide_console
 from gs_pose_ros.evaluation.provenance import provenance
+from gs_pose_ros.extras import require_modules
 
 Protocol = Literal['a', 'b']
 
@@ -107,6 +108,8 @@ class TumEvaluation:
             GsPoseError: the sequence, a list or a picture cannot be read, or options do not fit.
 
         """
+        if self.report is not None:
+            require_modules('matplotlib')  # before the work
         console = console or wide_console()
         load = os.getloadavg()[0]  # beside other work the times mean little
         outcome = self._outcome(console)

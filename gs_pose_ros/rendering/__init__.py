@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.extras import require_modules
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 
@@ -20,8 +20,8 @@ def require(device: Device) -> None:
     """Raise GsPoseError if there is no such device, or nothing to render on it."""
     if device == 'cuda' and not torch.cuda.is_available():
         raise GsPoseError('device is cuda, but torch sees no CUDA device')
-    if device == 'cuda' and importlib.util.find_spec('gsplat') is None:
-        raise GsPoseError('device is cuda, but gsplat is not installed (pip install gsplat)')
+    if device == 'cuda':
+        require_modules('gsplat')
 
 
 class Rendering(NamedTuple):
