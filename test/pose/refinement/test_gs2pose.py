@@ -112,9 +112,11 @@ def test_a_perturbed_pose_comes_nearer(scene: Scene) -> None:
     assert estimate.covariance is None
     steps = [p.steps for p in (QUICK.object_phase, QUICK.camera_phase, QUICK.final_phase)]
     assert estimate.iterations == sum(steps) + QUICK.adaptation.steps
-    angle, shift = pose_error(estimate.T_cam_obj, T, reference())
-    assert angle < 2
-    assert shift < 8
+    assert pose_error(estimate.T_cam_obj, T, reference())[0] < 1
+    # The alignment to the mask leaves 2.7 mm across the ray; along it colour says little.
+    across = reference().center_in(estimate.T_cam_obj) - reference().center_in(T)
+    assert np.linalg.norm(across[:2]) < 0.001
+    assert abs(across[2]) < 0.008
     # Neither the image nor the stored object has changed.
     assert np.array_equal(scene.frame.color, before[0])
     assert torch.equal(reference().gaussians.sh, before[1])

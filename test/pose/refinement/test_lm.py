@@ -218,8 +218,9 @@ def test_the_pose_is_found_under_another_light(with_depth: bool) -> None:
     estimate = REFINER.refine(frame, reference(), [start], lit.masks[0])
     assert estimate.status is Status.CONVERGED
     angle, shift = pose_error(estimate.T_cam_obj, lit.T_cam_obj[0], reference())
-    assert angle < 1
-    assert shift < (1.5 if with_depth else 6)
+    # The alignment to the mask leaves 2 mm with depth, 4.5 mm without.
+    assert angle < 0.4
+    assert shift < (0.5 if with_depth else 3.5)
 
 
 def test_without_exposure_other_light_remains_a_residual() -> None:
@@ -258,9 +259,10 @@ def test_a_perturbed_pose_is_recovered(
     assert estimate.stamp_ns == scene.frame.stamp_ns
     assert se3.is_rigid(estimate.T_cam_obj)
     angle, shift = pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())
-    # Without depth the distance is only as good as the outline, 1 % here.
+    # Without depth the distance is only as good as the outline, half a percent here. The
+    # alignment to the mask alone leaves 2.4 to 3.8 mm with depth, 4.3 to 9.1 mm without.
     assert angle < (0.3 if with_depth else 0.6)
-    assert shift < (1 if with_depth else 5)
+    assert shift < (0.5 if with_depth else 3.5)
 
 
 def test_the_best_of_several_hypotheses_wins(scene: Scene) -> None:
@@ -339,7 +341,12 @@ def test_tracking_follows_a_small_motion(scene: Scene) -> None:
     for frame in (scene.frame, scene.frame.without_depth()):
         estimate = REFINER.track(frame, reference(), before)
         assert estimate.status is Status.TRACKED
-        assert pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())[0] < 1
+        assert pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())[0] < 0.6
+        center = reference().center_in(scene.T_cam_obj[0])
+        off = reference().center_in(estimate.T_cam_obj) - center
+        # Across the ray; along it the distance is only as good as the outline without depth.
+        assert np.linalg.norm(off[:2]) < 0.001
+        assert abs(off[2]) < (0.0015 if frame.depth is not None else 0.009)
 
 
 @pytest.mark.parametrize('share', [0.1, 0.15, 0.2, 0.25])
@@ -452,8 +459,9 @@ def test_the_splat_takes_on_the_light_and_stays_as_it_was(scene: Scene) -> None:
     assert found.found
     assert found.iterations > plain.refine(frame, reference(), start, scene.masks[0]).iterations
     angle, shift = pose_error(found.T_cam_obj, scene.T_cam_obj[0], reference())
-    assert angle < 1.5
-    assert shift < 6
+    # Of 4 degrees, and of the 6 mm that the alignment to the mask leaves.
+    assert angle < 0.5
+    assert shift < 3
     assert torch.equal(reference().gaussians.sh, before)
 
 
@@ -536,6 +544,7 @@ def test_blank_depth_is_no_depth(scene: Scene) -> None:
     two = REFINER.refine(scene.frame.without_depth(), reference(), [start], scene.masks[0])
     assert one.found
     assert np.allclose(one.T_cam_obj, two.T_cam_obj)
+    assert pose_error(one.T_cam_obj, scene.T_cam_obj[0], reference())[0] < 0.6
 
 
 @pytest.mark.parametrize('shift', [(1.0, 0, 0), (0, 0, -2.0), (np.nan, 0, 0)])
@@ -582,8 +591,9 @@ def test_a_part_of_the_levels_may_be_left_out(scene: Scene, left_out: str) -> No
     refiner = replace(REFINER, turned=0, **{left_out: ()})
     estimate = refiner.refine(scene.frame, reference(), [start], scene.masks[0])
     angle, shift = pose_error(estimate.T_cam_obj, scene.T_cam_obj[0], reference())
-    assert angle < 2.5
-    assert shift < 3
+    # The alignment to the mask leaves 1.8 mm, of which coarse levels take little.
+    assert angle < (0.2 if left_out == 'coarse' else 0.6)
+    assert shift < (0.5 if left_out == 'coarse' else 1.7)
 
 
 def test_a_lone_hypothesis_far_off_is_joined_by_others(scene: Scene) -> None:
