@@ -152,7 +152,6 @@ def test_replayed_and_recorded_again_is_the_same(
     thread.start()
     replay.start()
     replay.join(40)
-    time.sleep(0.3)
     stop.set()
     thread.join(20)
     topics = CameraTopics('/cam/color/image_raw', '/cam/color/camera_info')

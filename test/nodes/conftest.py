@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gs_pose_ros.msg import ObjectInfo, ObjectList
 from gs_pose_ros.nodes.runtime.conversions import camera_to_message
 from gs_pose_ros.nodes.runtime.stage import Stage
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 
 CAMERA = Camera(60.0, 60.0, 31.5, 23.5, 64, 48)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -67,6 +68,38 @@ def header_at(stamp_ns: int, frame_id: str = 'camera') -> Header:
     return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
 
 
+def publishers_of(subscription: Any) -> int:
+    """Publishers that a subscription has matched; before Jazzy rclpy cannot say, so all."""
+    count = getattr(subscription, 'get_publisher_count', None)
+    return 1_000 if count is None else count()
+
+
+class CameraInput:
+    """What a node takes in from the camera from now on, by topic; nothing without an input."""
+
+    def __init__(self, stage: Stage[Any]) -> None:
+        self._stage = stage
+        self._input = getattr(stage, '_input', None)
+        self._stamps: dict[str, int] = {}
+        filters = [] if self._input is None else self._input._inputs
+        self._topics = [filter_.getTopic() for filter_ in filters]
+        for filter_ in filters:
+            # After the synchronizer's own: what can be joined is joined by then.
+            filter_.registerCallback(self._on_message, filter_.getTopic())
+
+    @property
+    def active(self) -> bool:
+        """Whether the node still has this input."""
+        return self._stage.active and getattr(self._stage, '_input', None) is self._input
+
+    def has(self, stamp_ns: int, topics: Iterable[str]) -> bool:
+        """Whether the messages of that stamp have come on those of the topics it takes."""
+        return all(self._stamps.get(t) == stamp_ns for t in topics if t in self._topics)
+
+    def _on_message(self, msg: Any, topic: str) -> None:
+        self._stamps[topic] = stamp_to_ns(msg.header.stamp)
+
+
 class World:
     """Publishes what a camera would, and keeps what comes back."""
 
@@ -79,7 +112,8 @@ class World:
         self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         self.executor.add_node(self.node)
         self._publishers: dict[str, Any] = {}
-        self._stages: list[Stage[Any]] = []
+        self.stages: list[Stage[Any]] = []
+        self._inputs: dict[Stage[Any], CameraInput] = {}
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
         self.stamp_ns = 10**9
@@ -101,22 +135,24 @@ class World:
         )
         self.executor.add_node(stage)
         stage.start()
-        self._stages.append(stage)
+        self.stages.append(stage)
+        self.connect()
         if 'object_database/objects' in self._publishers and hasattr(stage, '_objects'):
             self.until(lambda: stage._objects.known, 'the list of objects')
         return stage
 
     def remove(self, stage: Stage[Any]) -> None:
-        self._stages.remove(stage)
+        self.stages.remove(stage)
         self.executor.remove_node(stage)
         stage.stop()
         stage.destroy_node()
 
     def close(self) -> None:
-        for stage in list(self._stages):
-            self.remove(stage)
+        # No callback runs any more when what it uses goes.
         self.executor.shutdown()
         self._thread.join(5)
+        for stage in list(self.stages):
+            self.remove(stage)
         self.node.destroy_node()
         self.context.try_shutdown()
 
@@ -132,8 +168,23 @@ class World:
             publisher = self.node.create_publisher(type(msg), topic, qos)
             self._publishers[topic] = publisher
             self.until(lambda: publisher.get_subscription_count() > 0, f'a listener on {topic}')
-            time.sleep(0.1)  # the other side may not have matched yet
+            self.connect(topic)
         self._publishers[topic].publish(msg)
+
+    def connect(self, *topics: str) -> None:
+        """Wait until what is published here reaches the nodes: both sides have to know."""
+        for topic in topics or self._publishers:
+            publisher = self._publishers[topic]
+            name = publisher.topic_name
+            readers = [r for stage in self.stages for r in stage.subscriptions]
+            readers = [reader for reader in readers if reader.topic_name == name]
+
+            def connected(publisher: Any = publisher, readers: list[Any] = readers) -> bool:
+                count = self.node.count_publishers(publisher.topic_name)
+                heard = all(publishers_of(reader) >= count for reader in readers)
+                return heard and publisher.get_subscription_count() >= len(readers)
+
+            self.until(connected, f'all listeners on {topic}')
 
     def show(
         self,
@@ -145,21 +196,34 @@ class World:
         with_depth: bool = True,
         stamp_ns: int | None = None,
     ) -> int:
-        """One picture from the camera, 33 ms after the last; returns its stamp."""
+        """One picture from the camera, 33 ms after the last; returns its stamp.
+
+        Every active node that hears it has taken it in by then.
+        """
         self.stamp_ns = self.stamp_ns + 33_000_000 if stamp_ns is None else stamp_ns
         stamp = self.stamp_ns
         if color is None:
             color = np.full((*camera.shape, 3), 128, np.uint8)
         if depth is None:
             depth = np.full(camera.shape, 0.5, np.float32)
-        self.send('color/image', image_message(color, encoding, stamp))
+        messages: dict[str, Any] = {'color/image': image_message(color, encoding, stamp)}
         if with_info:
-            self.send('color/camera_info', camera_to_message(camera, header_at(stamp)))
+            messages['color/camera_info'] = camera_to_message(camera, header_at(stamp))
         if with_depth:
             kind = '16UC1' if depth.dtype == np.uint16 else '32FC1'
-            self.send('depth/image', image_message(depth, kind, stamp))
-        time.sleep(0.02)  # queues are short: a burst would push itself out
+            messages['depth/image'] = image_message(depth, kind, stamp)
+        inputs = [self._camera_input(stage) for stage in self.stages if stage.active]
+        for topic, msg in messages.items():
+            self.send(topic, msg)
+        heard = [t for t in messages if self._publishers[t].get_subscription_count()]
+        for taken in inputs:
+            self.until(lambda t=taken: not t.active or t.has(stamp, heard), f'image {stamp}')
         return stamp
+
+    def _camera_input(self, stage: Stage[Any]) -> CameraInput:
+        if stage not in self._inputs or not self._inputs[stage].active:
+            self._inputs[stage] = CameraInput(stage)
+        return self._inputs[stage]
 
     def show_until(
         self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0, **picture: Any
@@ -169,13 +233,21 @@ class World:
         while not condition():
             assert time.monotonic() < deadline, f'waited {timeout_s} s in vain for {what}'
             self.show(**picture)
-            time.sleep(0.03)
+            self.within(1 / 30, condition)
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
-        deadline = time.monotonic() + timeout_s
+        """Wait for what has to come; the time is for failures alone."""
+        came = self.within(timeout_s, condition)
+        assert came, f'waited {timeout_s} s in vain for {what}'
+
+    def within(self, seconds: float, condition: Callable[[], Any]) -> bool:
+        """Wait for what may come; whether it has."""
+        deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f'waited {timeout_s} s in vain for {what}'
-            time.sleep(0.01)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
 
     def call(self, kind: type, service: str, request: Any, timeout_s: float = 10.0) -> Any:
         client = self.node.create_client(kind, service)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +113,7 @@ def test_found_followed_lost_and_found_again(
     world: World, reference: ObjectReference, line: list
 ) -> None:
     detections = world.listen(ObjectDetectionArray, 'detector/detections')
+    (detector,) = (stage for stage in world.stages if isinstance(stage, DetectorNode))
     stop, shown, visible = threading.Event(), {}, [True]
 
     def camera() -> None:
@@ -123,7 +123,7 @@ def test_found_followed_lost_and_found_again(
             color, depth = picture(reference, T)
             shown[world.show(color, depth, CAMERA)] = T
             k += visible[0]
-            time.sleep(0.1)
+            stop.wait(0.1)  # its frame rate
 
     def good(stage: int) -> list[ObjectPose]:
         poses = [p for msg in list(line) for p in msg.poses]
@@ -133,11 +133,11 @@ def test_found_followed_lost_and_found_again(
     thread.start()
     try:
         world.until(lambda: len(good(ObjectPose.STAGE_TRACKED)) > 8, 'tracking', 60)
-        time.sleep(0.3)
-        searches = len(detections)
+        world.until(lambda: detector._resting == 'box', 'the rest of the detector')
+        rest_ns = world.stamp_ns
         more = len(good(ObjectPose.STAGE_TRACKED)) + 5
         world.until(lambda: len(good(ObjectPose.STAGE_TRACKED)) > more, 'more of it', 30)
-        assert len(detections) == searches  # at rest
+        assert all(stamp_to_ns(msg.header.stamp) <= rest_ns for msg in detections)
         visible[0] = False
         world.until(lambda: line[-1].status == ObjectPoseArray.STATUS_LOST, 'lost', 30)
         assert line[-1].reason

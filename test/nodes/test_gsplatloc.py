@@ -98,9 +98,7 @@ def show_until(
     while time.monotonic() < deadline:
         stamp_ns = show_frame(world, frame, **changes)
         first_ns = first_ns or stamp_ns  # what was shown before may be answered only now
-        patience = time.monotonic() + 2  # a picture may come before all are connected
-        while newest(statuses) < stamp_ns and time.monotonic() < patience:
-            time.sleep(0.01)
+        world.until(lambda ns=stamp_ns: newest(statuses) >= ns, 'a status of that image')
         for msg in statuses[before:]:
             if msg.status in wanted and stamp_to_ns(msg.header.stamp) >= first_ns:
                 return msg

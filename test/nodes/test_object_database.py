@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
+from gs_pose_ros.nodes import registration_jobs
 from gs_pose_ros.nodes.object_database import DatabaseNode
 from gs_pose_ros.nodes.runtime.conversions import transform_to_message
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
@@ -58,7 +58,6 @@ class Fitting:
         cancelled: Callable[[], bool] | None = None,
     ) -> ObjectReference:
         self.views, self.settings = views, settings
-        time.sleep(0.3)  # progress is thinned out
         if on_progress is not None:
             on_progress(CoreProgress('fitting', 0.5, 'half'))
         while not self.gate.wait(0.02):
@@ -83,7 +82,14 @@ def store(tmp_path: Path) -> ObjectDatabase:
 
 
 @pytest.fixture
-def lists(world: World, store: ObjectDatabase, fitting: Fitting, tmp_path: Path) -> list:
+def lists(
+    world: World,
+    store: ObjectDatabase,
+    fitting: Fitting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list:
+    monkeypatch.setattr(registration_jobs, '_PERIOD_S', 0.0)  # no progress is left out
     world.add(
         DatabaseNode,
         method=fitting,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
+from queue import SimpleQueue
 
 from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
 
 
 def test_the_newest_item_replaces_those_that_wait() -> None:
-    gate, begun, done = threading.Event(), threading.Event(), []
+    gate, begun = threading.Event(), threading.Event()
+    done: SimpleQueue[int] = SimpleQueue()
 
     def work(item: int) -> None:
         begun.set()
         gate.wait(5)
-        done.append(item)
+        done.put(item)
 
     worker: FrameWorker[int] = FrameWorker('test', work, lambda item, error: None)
     worker.put(0)
@@ -22,30 +23,27 @@ def test_the_newest_item_replaces_those_that_wait() -> None:
     for item in range(1, 10):
         worker.put(item)
     gate.set()
-    deadline = time.monotonic() + 5
-    while len(done) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert done == [0, 9]
+    assert [done.get(timeout=5) for _ in range(2)] == [0, 9]
     assert worker.replaced == 8
     assert worker.stop()
+    assert done.empty()
 
 
 def test_an_error_is_reported_with_its_item_and_the_next_item_runs() -> None:
-    errors, done = [], threading.Event()
+    done = threading.Event()
+    errors: SimpleQueue[tuple[int, Exception]] = SimpleQueue()
 
     def work(item: int) -> None:
         if item == 1:
             raise ValueError('one')
         done.set()
 
-    worker: FrameWorker[int] = FrameWorker('test', work, lambda *args: errors.append(args))
+    worker: FrameWorker[int] = FrameWorker('test', work, lambda *args: errors.put(args))
     worker.put(1)
-    while not errors:
-        time.sleep(0.01)
+    item, error = errors.get(timeout=5)
     worker.put(2)
     assert done.wait(5)
     worker.stop()
-    item, error = errors[0]
     assert item == 1
     assert str(error) == 'one'
 
@@ -71,12 +69,13 @@ def test_stop_forgets_what_waits_and_waits_for_what_runs() -> None:
 
 
 def test_clear_forgets_what_waits() -> None:
-    gate, begun, done = threading.Event(), threading.Event(), []
+    gate, begun = threading.Event(), threading.Event()
+    done: SimpleQueue[int] = SimpleQueue()
 
     def work(item: int) -> None:
         begun.set()
         gate.wait(5)
-        done.append(item)
+        done.put(item)
 
     worker: FrameWorker[int] = FrameWorker('test', work, lambda item, error: None)
     worker.put(1)
@@ -84,6 +83,7 @@ def test_clear_forgets_what_waits() -> None:
     worker.put(2)
     worker.clear()
     gate.set()
-    time.sleep(0.1)
+    assert done.get(timeout=5) == 1
+    worker.put(3)
+    assert done.get(timeout=5) == 3  # 2 would have come before
     worker.stop()
-    assert done == [1]
