@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +20,10 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.camera_estimate import CameraEstimate
 from gs_pose_ros.localization.map_check import MapCheck
+from gs_pose_ros.localization.observation import DEPTH, GRAY, observe
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.scene_problem import DEPTH, GRAY, SceneProblem, shown, shrink
+from gs_pose_ros.localization.scene_problem import SceneProblem, shown
+from gs_pose_ros.optimization.drawing import Drawing
 from gs_pose_ros.optimization.levenberg_marquardt import (
     NormalEquations,
     Solution,
@@ -30,7 +31,6 @@ from gs_pose_ros.optimization.levenberg_marquardt import (
     reach,
     solve,
 )
-from gs_pose_ros.rendering.numba_rasterizer import view_of, work_for
 
 _NEUTRAL = np.array([1.0, 0.0])  # gain and offset of the gray
 _KEPT = 0.995  # of the residuals, while the pose still moves
@@ -108,7 +108,7 @@ class DepthLocalizer:
         if end is None or problem is None:
             return out.lost('the map has nothing before the camera')
         measured = problem.seen[..., DEPTH]
-        mapped, drawn_gray = shown(problem.image)
+        mapped, drawn_gray = shown(problem.drawing.image)
         noise = self._noise(mapped.astype(np.float64))
         difference = problem.residuals * problem.scale * noise
         gray = drawn_gray, problem.seen[..., GRAY]
@@ -200,12 +200,8 @@ class DepthLocalizer:
         center = se3.transform(se3.inverse(T_cam_map), np.array([[0, 0, distance]]))[0]
         splats = scene.in_view(camera, T_cam_map, voxel_px * distance / camera.fx, self.far_m)
         return SceneProblem(
-            prepared=splats.prepared,
-            sh=splats.sh,
-            starts=np.array([0, len(splats)]),
-            placed=view_of(camera, np.eye(4), sloped=True)[None],
+            drawing=Drawing.of(splats, camera, sloped=True),
             seen=seen,
-            K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=center,
             size_m=distance,
             scale=scale or self.start_m / float(self._noise(np.array(distance))),
@@ -215,19 +211,5 @@ class DepthLocalizer:
             gray_weight=self.gray_weight,
             sigma_gray=self.gray_sigma,
             cut=self.robust_cut,
-            work=work_for(splats, camera),
-            image=np.empty((camera.height, 5, camera.width), np.float32),
             residuals=np.full(camera.shape, np.nan, np.float32),
         )
-
-
-def observe(frame: RGBDFrame, width: int) -> tuple[Camera, NDArray[np.float32]]:
-    """The camera of a smaller picture and what it saw [h, w, 4], see `scene_problem.shrink`."""
-    assert frame.depth is not None
-    factor = max(1, frame.camera.width // width)
-    height, width = frame.camera.height // factor, frame.camera.width // factor
-    out = np.empty((height, width, 4), np.float32)
-    gray = cv2.cvtColor(frame.color, cv2.COLOR_RGB2GRAY)
-    shrink(frame.depth, np.asarray(gray, np.float32), factor, out)
-    camera = frame.camera.crop(-0.5, -0.5, width * factor, height * factor, 1 / factor)
-    return camera, out

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.rendering.numba_rasterizer import draw, work_for
+from gs_pose_ros.optimization.drawing import room
 
 _BLOCKS = 8  # across a picture: residuals further apart than this are independent
 _kernel_options: Any = {'nogil': True, 'error_model': 'numpy'}
@@ -32,7 +32,7 @@ def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
     Fills H [6, 6] and `gradients` [n, n, 6] (of the cost, by block of the picture) and brings
     `gain` up to date. The tangent is (translation, rotation about p.center). Returns the cost, the
     number of pixels that constrain the pose, and the list entries that drawing takes: if there are
-    more than p.work has room for, nothing else has been done.
+    more than p.drawing has room for, nothing else has been done.
     """
     raise NotImplementedError
 
@@ -40,8 +40,8 @@ def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
 def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
     """Decorate the NamedTuple of a kind of problem with its compiled `linearize`.
 
-    Its fields have to include those that `minimize` reads: `center` [3] (m, frame of what is
-    drawn), `size_m` and `work`.
+    Its fields have to include those that `minimize` reads: `drawing` (a `Drawing`), `center` [3]
+    (m, frame of what is drawn) and `size_m`.
     """
 
     def register(kind: type) -> type:
@@ -63,16 +63,6 @@ def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
 def center_in(p, T):
     """Where the centre of what is drawn is at T [4, 4]."""
     return (T[:3, :3] * p.center).sum(1) + T[:3, 3]
-
-
-@numba.njit(inline='always', **_kernel_options)
-def draw_at(p, T):
-    """Draw what p has at T [4, 4] into p.image; the list entries it takes, as `draw`."""
-    for i in range(3):
-        for j in range(3):
-            p.placed[0, 3 * i + j] = T[i, j]
-        p.placed[0, 9 + i] = T[i, 3]
-    return draw(p.prepared, p.sh, p.starts, p.placed, p.work, p.image)
 
 
 @numba.njit(**_kernel)
@@ -123,7 +113,7 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
     before it the iterations.
     """
     cost, support, needed = linearize(p, T, gain, H, gradients)
-    if needed > p.work.pairs.shape[1]:
+    if needed > room(p.drawing):
         return 0, cost, support, needed
     damping, used = 1e-3, 0
     other_H, other_gradients = np.empty_like(H), np.empty_like(gradients)
@@ -136,7 +126,7 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
         other, other_support, needed = linearize(
             p, candidate, other_gain, other_H, other_gradients
         )
-        if needed > p.work.pairs.shape[1]:
+        if needed > room(p.drawing):
             break
         if other < cost:
             cost, support = other, other_support
@@ -204,15 +194,15 @@ def solve(
     iterations: int,
     convergence: float,
 ) -> Solution:
-    """`minimize` from T [4, 4] and a gain, with more room in p.work where drawing takes it."""
+    """`minimize` from T [4, 4] and a gain, with more room in p.drawing where drawing takes it."""
     T, gain, used = T.copy(), gain.copy(), 0
     H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
     while True:
         steps, cost, support, needed = minimize(p, T, gain, iterations, convergence, H, gradients)
         used += steps
-        if needed <= p.work.pairs.shape[1]:
+        if needed <= room(p.drawing):
             break
-        p = p._replace(work=work_for(p.prepared, camera, needed))
+        p = p._replace(drawing=p.drawing.with_room(camera, needed))
     if support == 0:
         return Solution(T, used, None, p)
     center = se3.transform(T, p.center[None])[0]

@@ -12,10 +12,10 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.camera_estimate import CameraEstimate
-from gs_pose_ros.localization.depth_localizer import DepthLocalizer, Level, observe
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer, Level
 from gs_pose_ros.localization.map_check import MapCheck
+from gs_pose_ros.localization.observation import DEPTH, observe
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.scene_problem import DEPTH
 from gs_pose_ros.localization.surfels import SurfelSettings, oriented_points, surfels
 from gs_pose_ros.localization.voxel_cloud import FusionSettings, OrientedPoints, VoxelCloud
 from test.synthetic import Pose

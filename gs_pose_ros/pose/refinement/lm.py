@@ -27,6 +27,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.optimization.drawing import Drawing
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.refinement.ambiguity import LookAlikes, turned_about
@@ -35,7 +36,7 @@ from gs_pose_ros.pose.refinement.object_problem import ObjectProblem
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.level_of_detail import for_resolution
-from gs_pose_ros.rendering.numba_rasterizer import Splats, rasterize, view_of, work_for
+from gs_pose_ros.rendering.numba_rasterizer import Splats, rasterize
 
 
 @dataclass(frozen=True)
@@ -389,17 +390,13 @@ class LMRefiner:
         window: ObjectWindow,
         level: PyramidLevel,
     ) -> ObjectProblem:
-        camera, splats = window.camera, Splats.of(gaussians)
+        camera = window.camera
         with_detail = level.crop_size >= self.detail_from
         return ObjectProblem(
-            prepared=splats.prepared,
-            sh=splats.sh,
-            starts=np.array([0, len(splats)]),
-            placed=view_of(camera, np.eye(4))[None],
+            drawing=Drawing.of(Splats.of(gaussians), camera),
             color=window.color,
             depth=window.depth,
             mask=window.mask,
-            K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=reference.center,
             size_m=reference.diameter_m,
             sigma_color=level.color_sigma,
@@ -410,8 +407,6 @@ class LMRefiner:
             cut=self.robust_cut,
             shading_px=self.detail * camera.width if with_detail else 0.0,
             exposure=self.exposure,
-            work=work_for(splats, camera),
-            image=np.empty((camera.height, 5, camera.width), np.float32),
             seen=np.empty_like(window.color),
         )
 

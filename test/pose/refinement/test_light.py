@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gs_pose_ros.pose.refinement.residuals import remove_shading
+from gs_pose_ros.pose.refinement.light import remove_shading
 
 DEPTH = 0.6
 
