@@ -7,6 +7,7 @@ does it from coarse to fine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,31 +24,82 @@ from gs_pose_ros.localization.map_check import MapCheck
 from gs_pose_ros.localization.observation import DEPTH, GRAY, observe
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import SceneProblem, shown
+from gs_pose_ros.optimization.anderson import accelerated
 from gs_pose_ros.optimization.drawing import Drawing
 from gs_pose_ros.optimization.levenberg_marquardt import (
     NormalEquations,
-    Solution,
     move_about,
     reach,
     solve,
 )
 
 _NEUTRAL = np.array([1.0, 0.0])  # gain and offset of the gray
+_NOTHING = 'the map has nothing before the camera'
 _KEPT = 0.995  # of the residuals, while the pose still moves
-_FURTHEST = -3.0  # steps before that Gauss-Newton is trusted to go on
-# Coarse levels only lead there: voxels somewhat wider than a pixel do for them.
-_COARSE_PX = 1.4
+# Pixels that a voxel of the map is wide at most; coarse levels only lead there, and do with wider.
+_VOXEL_PX, _COARSE_PX = 1.0, 1.4
 
 
 class Level(NamedTuple):
-    """One resolution."""
+    """One resolution at which the picture is compared with the map."""
 
-    width: int  # px, or as close to it as whole pixels joined come
-    iterations: int
+    width: int  # of the picture, px, or as close to it as whole pixels joined come
+    iterations: int  # steps at most
     most: float  # the largest scale of the residuals, in sigmas of the sensor
-    # Share of the distance by which the last step moves at most; at the finest level for residuals
-    # of one sigma, less for smaller ones: what fits the map exactly is followed further.
+    # The level ends when the pose is at rest: when a step would shift what is seen by less than
+    # this share of its distance. At the finest level by less than this share times the scale of
+    # the residuals (sigmas): what fits the map exactly is followed further than what does not.
     at_rest: float
+
+
+class _Picture(NamedTuple):
+    """What is compared at a level."""
+
+    level: Level
+    camera: Camera
+    seen: NDArray[np.float32]  # [h, w, 4], see `observation.shrink`
+    voxel_px: float = _COARSE_PX  # how wide the map's voxels are at most
+
+    @classmethod
+    def all_of(cls, frame: RGBDFrame, levels: Sequence[Level]) -> list[_Picture]:
+        """Those of the levels at which any depth is known."""
+        pictures = [cls(level, *observe(frame, level.width)) for level in levels]
+        pictures = [picture for picture in pictures if (picture.seen[..., DEPTH] > 0).any()]
+        return [*pictures[:-1], *(finest._replace(voxel_px=_VOXEL_PX) for finest in pictures[-1:])]
+
+
+class _Descent(NamedTuple):
+    """How far the descent has come, at one level."""
+
+    level: Level
+    camera: Camera
+    problem: SceneProblem  # its picture and residuals are those of the pose that was drawn last
+    T_cam_map: NDArray[np.float64]  # [4, 4]
+    iterations: int  # of all levels until now
+    # At the pose that was drawn last; None before the first one, and where the map has nothing.
+    end: NormalEquations | None = None
+
+    def solved(self, iterations: int) -> _Descent:
+        """After so many steps of Levenberg-Marquardt, or fewer if the pose comes to rest."""
+        T, used, end, problem = solve(
+            self.problem, self.camera, self.T_cam_map, _NEUTRAL, iterations, self.level.at_rest
+        )
+        return self._replace(
+            problem=problem, T_cam_map=T, iterations=self.iterations + used, end=end
+        )
+
+    def drawn(self) -> _Descent:
+        """The same, compared with the picture at its pose."""
+        return self.solved(0)
+
+    def moved(self, end: NormalEquations, step: NDArray[np.float64]) -> _Descent:
+        """After a step [6] about the centre of `end`; nothing is drawn there yet."""
+        T = move_about(self.T_cam_map, end.center, step)
+        return self._replace(T_cam_map=T, iterations=self.iterations + 1)
+
+    def with_scale(self, scale: float) -> _Descent:
+        """From here on with another scale of the residuals."""
+        return self._replace(problem=self.problem._replace(scale=scale))
 
 
 @dataclass(frozen=True)
@@ -59,19 +111,23 @@ class DepthLocalizer:
         Level(160, 10, 2.0, 1e-4),
         Level(320, 12, 1.0, 2e-4),
     )
-    # Nor does it go on for steps shorter than this share of what the residuals leave open.
+    # At the finest level the pose is at rest, too, when a step is shorter than so many of its
+    # standard deviations, as the residuals have them.
     enough_sigmas: NonNegative = 0.7
-    # Coarse levels of detail are centimetres off. Where the first step of a level would be shorter
-    # than this, it would only lead a good start astray.
+    # A coarse level is left out if its first step would shift the picture by less than so many of
+    # its pixels: coarse levels of detail are centimetres off and would lead a good start astray.
     lead_px: NonNegative = 0.7
-    start_m: Positive = 0.1  # scale of the residuals at the start
-    # The scale follows what is left, but never shrinks faster: where most of the
-    # picture is one wall, what moves along that wall would be left behind.
+    # Residuals are divided by the sensor's noise times a scale. At the start this is so large that
+    # a residual of so many metres is one sigma.
+    start_m: Positive = 0.1
+    # Then the scale follows what is left of the residuals, but shrinks to no less than this share
+    # of itself at a time: where most of the picture is one wall, what moves along that wall would
+    # be left behind.
     narrowing: Share = 0.3
-    least_scale: Positive = 0.15  # less is the map, not the sensor
-    contour_weight: NonNegative = 0.1  # of the slopes of the depth
-    gray_weight: NonNegative = 0.1
-    gray_sigma: Positive = 0.1
+    least_scale: Positive = 0.15  # of the residuals; what is less is the map, not the sensor
+    contour_weight: NonNegative = 0.1  # of the slopes of the depth; the depth has 1
+    gray_weight: NonNegative = 0.1  # of the gray; the depth has 1
+    gray_sigma: Positive = 0.1  # residual of the gray, in [0, 1], that is one sigma
     # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2.
     depth_noise_m: Positive = 0.001
     depth_noise_per_m2: NonNegative = 0.002
@@ -79,7 +135,7 @@ class DepthLocalizer:
     # The map's error, shared by all of a block of the picture (an eighth of its sides), which the
     # covariance includes.
     bias_voxels: NonNegative = 0.15
-    far_m: Distance = 8.0
+    far_m: Distance = 8.0  # what of the map is further away is not drawn
     check: MapCheck = MapCheck()
 
     def refine(
@@ -90,77 +146,95 @@ class DepthLocalizer:
         start = replace(start, stamp_ns=frame.stamp_ns)
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
-        pictures = [(level, *observe(frame, level.width)) for level in self.levels]
-        pictures = [picture for picture in pictures if (picture[2][..., DEPTH] > 0).any()]
-        T, scale, total, end, problem = se3.inverse(start.T_map_cam), 0.0, 0, None, None
-        for k, (level, camera, seen) in enumerate(pictures):
-            finest = k == len(pictures) - 1
-            problem = self._problem(
-                camera, seen, scene, T, min(scale, level.most), 1.0 if finest else _COARSE_PX
-            )
-            descend = self._settled if finest else self._led
-            T, used, end, problem = descend(problem, camera, T, level)
-            total += used
+        pictures = _Picture.all_of(frame, self.levels)
+        if not pictures:
+            return start.lost(_NOTHING)
+        descent = self._descended(pictures, scene, se3.inverse(start.T_map_cam))
+        T_map_cam = se3.inverse(descent.T_cam_map)
+        out = replace(start, T_map_cam=T_map_cam, iterations=descent.iterations)
+        return self._judged(out, descent, scene)
+
+    def _descended(
+        self, pictures: Sequence[_Picture], scene: SceneMap, T_cam_map: NDArray[np.float64]
+    ) -> _Descent:
+        """From coarse to fine, as long as the map has anything before the camera."""
+        descent = self._begun(pictures[0], scene, T_cam_map)
+        for finer in pictures[1:]:
+            descent = self._led(descent)
+            if descent.end is None:
+                return descent
+            scale = self._next_scale(descent.problem)
+            descent = self._begun(finer, scene, descent.T_cam_map, scale, descent.iterations)
+        return self._settled(descent)
+
+    def _begun(
+        self,
+        picture: _Picture,
+        scene: SceneMap,
+        T_cam_map: NDArray[np.float64],
+        scale: float = 0.0,
+        iterations: int = 0,
+    ) -> _Descent:
+        """A level, with the scale and the iterations of those before; 0 at first."""
+        level, camera, seen, voxel_px = picture
+        problem = self._problem(camera, seen, scene, T_cam_map, min(scale, level.most), voxel_px)
+        return _Descent(level, camera, problem, T_cam_map, iterations)
+
+    def _led(self, descent: _Descent) -> _Descent:
+        """A coarse level, by Levenberg-Marquardt; not moved where a finer one may go on."""
+        descent = descent.drawn()
+        if descent.end is None:
+            return descent
+        size_m = descent.problem.size_m
+        if reach(descent.end.step(size_m), size_m) * descent.camera.fx < self.lead_px:
+            return descent
+        return descent.solved(descent.level.iterations)
+
+    def _settled(self, descent: _Descent) -> _Descent:
+        """The finest level, by Gauss-Newton: the scale of the residuals follows every step.
+
+        Its steps fall short, each by about the same share: Tukey's cost is less curved than the
+        weighted squares. So two of them tell where they lead, see `accelerated`.
+        """
+        step = taken = np.zeros(6)
+        for _ in range(descent.level.iterations):
+            descent = descent.drawn()
+            end, problem = descent.end, descent.problem
             if end is None:
-                break
-            scale = self._next_scale(problem)
-        out = replace(start, T_map_cam=se3.inverse(T), iterations=total)
-        if end is None or problem is None:
-            return out.lost('the map has nothing before the camera')
+                return descent
+            step_before, step = step, end.step(problem.size_m)
+            taken = accelerated(step, step_before, taken, end.H)
+            descent = descent.moved(end, taken)
+            scale = min(self._next_scale(problem), descent.level.most)
+            at_rest = (
+                reach(taken, problem.size_m) < descent.level.at_rest * scale
+                or end.sigmas(taken) < self.enough_sigmas
+            )
+            # So short a step changes nothing that is worth another rendering, unless what is
+            # left has become much smaller than was expected.
+            if at_rest and scale > 0.5 * problem.scale:
+                return descent
+            if not at_rest:  # what still moves has to be seen to move
+                scale = max(scale, self._kept_scale(problem))
+            descent = descent.with_scale(scale)
+        return descent.drawn()
+
+    def _judged(
+        self, estimate: CameraEstimate, descent: _Descent, scene: SceneMap
+    ) -> CameraEstimate:
+        """The estimate with what the map says of it where it was drawn last, and a covariance."""
+        end, problem = descent.end, descent.problem
+        if end is None:
+            return estimate.lost(_NOTHING)
         measured = problem.seen[..., DEPTH]
         mapped, drawn_gray = shown(problem.drawing.image)
         noise = self._noise(mapped.astype(np.float64))
         difference = problem.residuals * problem.scale * noise
         gray = drawn_gray, problem.seen[..., GRAY]
-        out = self.check.judged(out, measured, difference, noise, gray, scene.voxel_m)
-        if not out.found:
-            return out
-        return replace(out, covariance=self._covariance(end, problem, scene.voxel_m))
-
-    def _led(
-        self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
-    ) -> Solution:
-        """A coarse level, by Levenberg-Marquardt; T itself where a finer one may go on."""
-        first = solve(problem, camera, T, _NEUTRAL, 0, level.at_rest)
-        if first.end is None:
-            return first
-        step = first.end.step(problem.size_m)
-        if reach(step, problem.size_m) * camera.fx < self.lead_px:
-            return first
-        return solve(first.problem, camera, T, _NEUTRAL, level.iterations, level.at_rest)
-
-    def _settled(
-        self, problem: SceneProblem, camera: Camera, T: NDArray[np.float64], level: Level
-    ) -> Solution:
-        """The finest level, by Gauss-Newton: the scale of the residuals follows every step.
-
-        Its steps fall short, each by about the same share: Tukey's cost is less curved than the
-        weighted squares. Two of them tell where they lead (Anderson 1965, with one step before).
-        """
-        used, taken, last = 0, np.zeros(6), np.zeros(6)
-        while True:
-            _, _, end, problem = solve(problem, camera, T, _NEUTRAL, 0, level.at_rest)
-            if end is None or used == level.iterations:
-                return Solution(T, used, end, problem)
-            step = end.step(problem.size_m)
-            change = step - last
-            share = change @ end.H @ step / max(change @ end.H @ change, 1e-12)
-            share = float(np.clip(share, _FURTHEST, 0.0)) if used else 0.0
-            taken, last = step - share * (taken + change), step
-            T = move_about(T, end.center, taken)
-            used += 1
-            scale = min(self._next_scale(problem), level.most)
-            # So short a step changes nothing that is worth another rendering, unless what is
-            # left has become much smaller than was expected.
-            at_rest = (
-                reach(taken, problem.size_m) < level.at_rest * scale
-                or end.sigmas(taken) < self.enough_sigmas
-            )
-            if at_rest and scale > 0.5 * problem.scale:
-                return Solution(T, used, end, problem)
-            if not at_rest:  # what still moves has to be seen to move
-                scale = max(scale, self._kept_scale(problem))
-            problem = problem._replace(scale=scale)
+        estimate = self.check.judged(estimate, measured, difference, noise, gray, scene.voxel_m)
+        if not estimate.found:
+            return estimate
+        return replace(estimate, covariance=self._covariance(end, problem, scene.voxel_m))
 
     def _next_scale(self, problem: SceneProblem) -> float:
         """The scale of the residuals that are left."""

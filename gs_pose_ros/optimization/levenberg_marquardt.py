@@ -143,11 +143,11 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """H xi = -b of one linearisation."""
+    """H xi = -g of one linearisation, with g the sum of all `gradients`."""
 
     center: NDArray[np.float64]  # [3] m, camera frame, that the tangent turns about
     H: NDArray[np.float64]  # [6, 6]
-    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
+    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, summed over blocks of the picture
     cost: float  # mean robust cost over the rendered pixels
 
     def step(self, size_m: float) -> NDArray[np.float64]:
@@ -155,18 +155,31 @@ class NormalEquations:
         return _step(self.H, self.gradients, 0.0, size_m)
 
     def sigmas(self, step: NDArray[np.float64]) -> float:
-        """A step [6] about the centre in standard deviations of the pose, by the residuals."""
+        """The length of a step [6] about the centre in standard deviations of the pose.
+
+        It is the Mahalanobis length by `covariance` without a bias.
+        """
         pull = np.linalg.lstsq(self.gradients.reshape(-1, 6).T, self.H @ step, rcond=None)[0]
         return float(np.linalg.norm(pull))
 
     def covariance(self, bias: float = 0.0, pixels: int = 0) -> NDArray[np.float64]:
-        """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
+        """The covariance [6, 6] of the pose: left tangent (m, rad) in the camera frame.
 
-        H^-1 (sum of g g^T over the blocks) H^-1, the sandwich of Liang and Zeger (1986): residuals
-        of neighbouring pixels, as of a highlight, may be alike as they please, those of two blocks
-        are taken to be independent. To it comes what the residuals do not show, because the pose
-        has given in to it: where all of a block's share of the `pixels` are wrong by one number of
-        the variance `bias` (squared units of the residuals), bias (pixels / blocks) H^-1.
+        With g_k the gradient of block k of the picture it is the sandwich of Liang and Zeger
+        (1986), with the blocks for clusters:
+
+            H^-1 (sum_k g_k g_k^T) H^-1
+
+        Residuals of one block may be correlated in any way, as those of a highlight are; those of
+        different blocks are taken to be independent.
+
+        The sandwich knows the residuals that are left. It does not know an error of the map, or
+        of the splat, that the pose has followed, so that no residual is left. For this a term is
+        added: all residuals of a block are wrong by the same unknown number, whose variance is
+        `bias` (sigmas^2) and which is independent from block to block. `pixels` is the number of
+        residuals. If Jacobians within a block are alike, which is the worst case, this is
+
+            bias (pixels / blocks) H^-1
         """
         g = self.gradients.reshape(-1, 6)
         inverse = np.linalg.pinv(self.H, hermitian=True)
