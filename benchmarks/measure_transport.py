@@ -125,7 +125,7 @@ class Listener(Stage[ListenerSettings]):
 
     def _decode_images(self, item: tuple[int, ImageSet]) -> None:
         arrived_ns, images = item
-        images.frame(rectified=False)
+        images.frame(InputSettings())
         self._note(Arrival(COLOR, images.stamp_ns, arrived_ns, time.monotonic_ns()))
 
     def _failed(self, _: tuple[int, ImageSet], error: Exception) -> None:

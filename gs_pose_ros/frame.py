@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import NonNegative, Positive
 from gs_pose_ros.geometry.camera import Camera
+
+
+@dataclass(frozen=True)
+class DepthNoise:
+    """Standard deviation of a camera's depth: constant_m + per_m2 z^2, as of stereo cameras."""
+
+    constant_m: Positive = 0.001  # standard deviation of the depth right before the camera, m
+    per_m2: NonNegative = 0.002  # what it grows by at 1 m, with the square of the depth, 1/m
+
+    def at(self, z: NDArray) -> NDArray:
+        """Standard deviations (m) at depths z (m), of one shape."""
+        return self.constant_m + self.per_m2 * z**2
 
 
 @dataclass(frozen=True)
@@ -19,6 +32,7 @@ class RGBDFrame:
     depth: NDArray[np.float32] | None  # [H, W] m, 0 where invalid
     camera: Camera
     stamp_ns: int = 0
+    depth_noise: DepthNoise = DepthNoise()
 
     def __post_init__(self) -> None:
         if self.color.shape != (*self.camera.shape, 3) or self.color.dtype != np.float32:
@@ -51,7 +65,7 @@ class RGBDFrame:
 
     def without_depth(self) -> RGBDFrame:
         """The same frame as an RGB camera would have delivered it."""
-        return RGBDFrame(self.color, None, self.camera, self.stamp_ns)
+        return replace(self, depth=None)
 
     def warp(self, camera: Camera, left: float, top: float, factor: float) -> RGBDFrame:
         """The window seen by `camera = self.camera.crop(left, top, ..., factor)`.
@@ -63,7 +77,7 @@ class RGBDFrame:
         depth = None
         if self.depth is not None:
             depth = warp_window(self.depth, camera, left, top, factor, nearest=True)
-        return RGBDFrame(color, depth, camera, self.stamp_ns)
+        return replace(self, color=color, depth=depth, camera=camera)
 
 
 def warp_window(

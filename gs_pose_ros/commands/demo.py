@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gs_pose_ros.clients.pose_collector import Estimate, PoseCollector
     from gs_pose_ros.clients.spinning import Node
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 DATA = PACKAGE.parent / 'examples' / 'demo'
 # Of the demo's bag; its pictures are compressed.
 COLOR = '/camera/color/image_raw'

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.bounds import Distance, NonNegative, Positive, Share
 from gs_pose_ros.estimate import Status
-from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.localization.camera_estimate import CameraEstimate
@@ -52,18 +52,19 @@ class Level(NamedTuple):
     at_rest: float
 
 
-class _Picture(NamedTuple):
+class Picture(NamedTuple):
     """What is compared at a level."""
 
     level: Level
     camera: Camera
     seen: NDArray[np.float32]  # [h, w, 4], see `observation.shrink`
+    depth_noise: DepthNoise
     voxel_px: float = _COARSE_PX  # how wide the map's voxels are at most
 
     @classmethod
-    def all_of(cls, frame: RGBDFrame, levels: Sequence[Level]) -> list[_Picture]:
+    def all_of(cls, frame: RGBDFrame, levels: Sequence[Level]) -> list[Picture]:
         """Those of the levels at which any depth is known."""
-        pictures = [cls(level, *observe(frame, level.width)) for level in levels]
+        pictures = [cls(lv, *observe(frame, lv.width), frame.depth_noise) for lv in levels]
         pictures = [picture for picture in pictures if (picture.seen[..., DEPTH] > 0).any()]
         return [*pictures[:-1], *(finest._replace(voxel_px=_VOXEL_PX) for finest in pictures[-1:])]
 
@@ -128,9 +129,6 @@ class DepthLocalizer:
     contour_weight: NonNegative = 0.1  # of the slopes of the depth; the depth has 1
     gray_weight: NonNegative = 0.1  # of the gray; the depth has 1
     gray_sigma: Positive = 0.1  # residual of the gray, in [0, 1], that is one sigma
-    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2.
-    depth_noise_m: Positive = 0.001
-    depth_noise_per_m2: NonNegative = 0.002
     robust_cut: Positive = 5.0  # Tukey's limit, in scales
     # The map's error, shared by all of a block of the picture (an eighth of its sides), which the
     # covariance includes.
@@ -146,7 +144,7 @@ class DepthLocalizer:
         start = replace(start, stamp_ns=frame.stamp_ns)
         if frame.depth is None or not frame.depth.any():
             return start.lost('the depth image has no valid pixel')
-        pictures = _Picture.all_of(frame, self.levels)
+        pictures = Picture.all_of(frame, self.levels)
         if not pictures:
             return start.lost(_NOTHING)
         descent = self._descended(pictures, scene, se3.inverse(start.T_map_cam))
@@ -155,7 +153,7 @@ class DepthLocalizer:
         return self._judged(out, descent, scene)
 
     def _descended(
-        self, pictures: Sequence[_Picture], scene: SceneMap, T_cam_map: NDArray[np.float64]
+        self, pictures: Sequence[Picture], scene: SceneMap, T_cam_map: NDArray[np.float64]
     ) -> _Descent:
         """From coarse to fine, as long as the map has anything before the camera."""
         descent = self._begun(pictures[0], scene, T_cam_map)
@@ -169,16 +167,15 @@ class DepthLocalizer:
 
     def _begun(
         self,
-        picture: _Picture,
+        picture: Picture,
         scene: SceneMap,
         T_cam_map: NDArray[np.float64],
         scale: float = 0.0,
         iterations: int = 0,
     ) -> _Descent:
         """A level, with the scale and the iterations of those before; 0 at first."""
-        level, camera, seen, voxel_px = picture
-        problem = self._problem(camera, seen, scene, T_cam_map, min(scale, level.most), voxel_px)
-        return _Descent(level, camera, problem, T_cam_map, iterations)
+        problem = self._problem(picture, scene, T_cam_map, min(scale, picture.level.most))
+        return _Descent(picture.level, picture.camera, problem, T_cam_map, iterations)
 
     def _led(self, descent: _Descent) -> _Descent:
         """A coarse level, by Levenberg-Marquardt; not moved where a finer one may go on."""
@@ -228,7 +225,7 @@ class DepthLocalizer:
             return estimate.lost(_NOTHING)
         measured = problem.seen[..., DEPTH]
         mapped, drawn_gray = shown(problem.drawing.image)
-        noise = self._noise(mapped.astype(np.float64))
+        noise = problem.depth_noise.at(mapped.astype(np.float64))
         difference = problem.residuals * problem.scale * noise
         gray = drawn_gray, problem.seen[..., GRAY]
         estimate = self.check.judged(estimate, measured, difference, noise, gray, scene.voxel_m)
@@ -244,7 +241,7 @@ class DepthLocalizer:
     def _covariance(
         self, end: NormalEquations, problem: SceneProblem, voxel_m: float
     ) -> NDArray[np.float64]:
-        noise_m = float(self._noise(np.array(problem.size_m)))
+        noise_m = float(problem.depth_noise.at(np.array(problem.size_m)))
         bias = self.bias_voxels * voxel_m / (problem.scale * noise_m)
         return end.covariance(bias**2, int(np.isfinite(problem.residuals).sum()))
 
@@ -257,30 +254,23 @@ class DepthLocalizer:
         place = int(_KEPT * (len(size) - 1))
         return problem.scale * float(np.partition(size, place)[place]) / problem.cut
 
-    def _noise(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.depth_noise_m + self.depth_noise_per_m2 * z**2
-
     def _problem(
-        self,
-        camera: Camera,
-        seen: NDArray[np.float32],
-        scene: SceneMap,
-        T_cam_map: NDArray[np.float64],
-        scale: float,
-        voxel_px: float,
+        self, picture: Picture, scene: SceneMap, T_cam_map: NDArray[np.float64], scale: float
     ) -> SceneProblem:
-        """With voxels of at most so many pixels; at first, where the scale is 0, the start's."""
+        """With residuals of this scale (sigmas), at first, where it is 0, of the start's."""
+        camera, seen, noise = picture.camera, picture.seen, picture.depth_noise
         distance = float(np.median(seen[..., DEPTH][seen[..., DEPTH] > 0]))
         center = se3.transform(se3.inverse(T_cam_map), np.array([[0, 0, distance]]))[0]
-        splats = scene.in_view(camera, T_cam_map, voxel_px * distance / camera.fx, self.far_m)
+        voxel_m = picture.voxel_px * distance / camera.fx
+        splats = scene.in_view(camera, T_cam_map, voxel_m, self.far_m)
         return SceneProblem(
             drawing=Drawing.of(splats, camera, sloped=True),
             seen=seen,
             center=center,
             size_m=distance,
-            scale=scale or self.start_m / float(self._noise(np.array(distance))),
-            noise_m=self.depth_noise_m,
-            noise_per_m2=self.depth_noise_per_m2,
+            scale=scale or self.start_m / float(noise.at(np.array(distance))),
+            noise_m=noise.constant_m,
+            noise_per_m2=noise.per_m2,
             contour_weight=self.contour_weight,
             gray_weight=self.gray_weight,
             sigma_gray=self.gray_sigma,

@@ -39,9 +39,6 @@ class GSplatLoc:
     depth_weight: Share = 0.8
     min_alpha: Share = 0.5  # of a pixel in the mask
     device: Device = 'cpu'
-    # For the check of the result alone.
-    depth_noise_m: Positive = 0.001
-    depth_noise_per_m2: NonNegative = 0.002
     check: MapCheck = MapCheck()
 
     def refine(
@@ -88,7 +85,7 @@ class GSplatLoc:
         known = ((alpha > self.min_alpha) & (observed > 0)).cpu().numpy()
         mapped = depth.double().cpu().numpy()
         difference = np.where(known, mapped - frame.depth, np.nan)
-        noise = self.depth_noise_m + self.depth_noise_per_m2 * mapped**2
+        noise = frame.depth_noise.at(mapped)
         gray = _gray(color.float().cpu().numpy()), _gray(frame.color)
         return self.check.judged(out, frame.depth, difference, noise, gray, scene.voxel_m)
 

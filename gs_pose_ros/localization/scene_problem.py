@@ -8,6 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.frame import DepthNoise
 from gs_pose_ros.localization.observation import DEPTH, GRAY, JUMP
 from gs_pose_ros.localization.scene_comparison import compare, drawn
 from gs_pose_ros.optimization.drawing import Drawing, draw_at, room
@@ -92,3 +93,8 @@ class SceneProblem(NamedTuple):
     sigma_gray: float
     cut: float  # of the robust costs, in sigmas
     residuals: NDArray[np.float32]  # [h, w] of the depth, in `scale`; NaN where not in both
+
+    @property
+    def depth_noise(self) -> DepthNoise:
+        """The sensor's noise, whose two numbers the kernels take."""
+        return DepthNoise(self.noise_m, self.noise_per_m2)

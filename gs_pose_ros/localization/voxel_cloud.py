@@ -45,9 +45,6 @@ class FusionSettings:
     # in the air between two surfaces.
     jump: Share = 0.03
     normal_px: Few = 4  # the plane through so many pixels on each side has the normal of a point
-    # A point weighs as its sensor's noise allows, noise_m + noise_per_m2 z^2.
-    noise_m: NonNegative = 0.001
-    noise_per_m2: NonNegative = 0.002
 
 
 class VoxelCloud:
@@ -151,7 +148,7 @@ def _measurements(
     z, camera = frame.depth, frame.camera
     known = (z > settings.near_m) & (z < settings.far_m)
     smooth = known & ~_jumps(z, known, settings.jump)
-    noise = settings.noise_m + settings.noise_per_m2 * z.astype(np.float64) ** 2
+    noise = frame.depth_noise.at(z.astype(np.float64))  # a point weighs as it allows
     planes = inverse_depth_planes(z, smooth, settings.normal_px)
     # The plane n X = 1 has 1 / z = n (x / z, y / z, 1).
     normal = np.stack(

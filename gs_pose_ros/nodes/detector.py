@@ -104,7 +104,7 @@ class DetectorNode(Stage[DetectorSettings]):
             return
         self._searching.publish(header)  # the other stages hold this image until we are done
         try:
-            frame = images.frame(self.settings.input.rectified)
+            frame = images.frame(self.settings.input)
         except GsPoseError as error:
             self.fault('images', str(error))
             self._publish(header, ObjectDetectionArray.STATUS_BAD_INPUT, str(error))

@@ -305,7 +305,7 @@ class RefinerNode(Stage[RefinerSettings]):
     def _frame(self, images: ImageSet) -> RGBDFrame | None:
         """The frame, or None after saying why there is none."""
         try:
-            frame = images.frame(self.settings.input.rectified)
+            frame = images.frame(self.settings.input)
         except GsPoseError as error:
             self.fault('images', str(error))
             self._out.publish(images.header, ObjectPoseArray.STATUS_BAD_INPUT, str(error))

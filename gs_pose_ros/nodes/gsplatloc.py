@@ -238,7 +238,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
     def _frame(self, images: ImageSet) -> RGBDFrame | None:
         """The frame, or None after saying why there is none."""
         try:
-            frame = images.frame(self.settings.input.rectified)
+            frame = images.frame(self.settings.input)
             check_unit(frame)
         except GsPoseError as error:
             self.fault('images', str(error))

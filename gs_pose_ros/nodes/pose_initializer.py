@@ -114,7 +114,7 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             self._publish(images.header, msg.status, msg.reason)
             return
         try:
-            frame = images.frame(self.settings.input.rectified)
+            frame = images.frame(self.settings.input)
         except GsPoseError as error:
             self.fault('images', str(error))
             self._publish(images.header, ObjectPoseArray.STATUS_BAD_INPUT, str(error))

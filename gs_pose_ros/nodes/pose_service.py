@@ -71,7 +71,7 @@ class PoseService:
         header, known = request.color.header, self._objects.references
         depth = request.depth if request.depth.width else None
         images = ImageSet(request.color, request.camera_info, depth)
-        frame = images.frame(self._node.settings.input.rectified)
+        frame = images.frame(self._node.settings.input)
         wanted = list(request.object_ids) or list(known)
         s = self._node.settings.estimate
         references = [known[object_id] for object_id in wanted if object_id in known]

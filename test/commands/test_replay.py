@@ -22,7 +22,7 @@ from gs_pose_ros.recording.frame_decoding import frame_from_messages
 from gs_pose_ros.recording.registration_source import RegistrationSource
 from test.nodes.conftest import World, world  # noqa: F401
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CAMERA = Camera(20.0, 20.0, 8.0, 6.0, 16, 12)
 COUNT = 6
 

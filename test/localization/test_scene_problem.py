@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from gs_pose_ros.frame import DepthNoise
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.depth_localizer import DepthLocalizer
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer, Picture
 from gs_pose_ros.localization.observation import DEPTH, GRAY, shrink
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.scene_problem import SceneProblem, linearize_scene
@@ -51,10 +52,10 @@ def problem_at(
     seen: np.ndarray, contour: float, gray: float, scene: SceneMap | None = None
 ) -> SceneProblem:
     """With one sigma for all depths, which the derivatives take as fixed."""
-    localizer = DepthLocalizer(
-        contour_weight=contour, gray_weight=gray, depth_noise_m=NOISE_M, depth_noise_per_m2=0.0
-    )
-    return localizer._problem(CAMERA, seen, scene or bumps(), np.eye(4), 1.0, 1.0)
+    localizer = DepthLocalizer(contour_weight=contour, gray_weight=gray)
+    level, noise = localizer.levels[-1], DepthNoise(NOISE_M, 0.0)
+    picture = Picture(level, CAMERA, seen, noise, voxel_px=1.0)
+    return localizer._problem(picture, scene or bumps(), np.eye(4), 1.0)
 
 
 def picture_from(T_cam_map: np.ndarray) -> np.ndarray:

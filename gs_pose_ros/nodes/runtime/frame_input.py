@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from gs_pose_ros.bounds import Queue
-from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage
@@ -39,6 +39,7 @@ class InputSettings:
     depth_transport: Literal['raw', 'compressed', 'compressedDepth'] = setting(
         'raw', 'Take depth/image, depth/image/compressed or depth/image/compressedDepth.'
     )
+    depth_noise: DepthNoise = DepthNoise()
     rectified: bool = setting(
         False, 'Images are image_rect: use P of camera_info. Otherwise K, and D is undone.'
     )
@@ -62,14 +63,15 @@ class ImageSet(NamedTuple):
         """The stamp of the colour image."""
         return stamp_to_ns(self.color.header.stamp)
 
-    def frame(self, rectified: bool) -> RGBDFrame:
-        """The images undistorted and in the units of the core.
+    def frame(self, settings: InputSettings) -> RGBDFrame:
+        """The images undistorted and in the units of the core, with the noise of their depth.
 
         Raises:
             GsPoseError: as `conversions.frame_from_messages`.
 
         """
-        return frame_from_messages(self.color, self.info, self.depth, rectified)
+        frame = frame_from_messages(self.color, self.info, self.depth, settings.rectified)
+        return replace(frame, depth_noise=settings.depth_noise)
 
 
 class FrameInput:

@@ -114,7 +114,7 @@ class LiveRecording:
                 node.destroy_subscription(subscription)
 
     def _frame(self, images: ImageSet) -> BagFrame:
-        return BagFrame(images.frame(self._settings.rectified), images.header.frame_id)
+        return BagFrame(images.frame(self._settings), images.header.frame_id)
 
     def _on_tf(self, msg: TFMessage, static: bool) -> None:
         for item in msg.transforms:

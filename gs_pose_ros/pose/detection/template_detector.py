@@ -294,9 +294,8 @@ class TemplateDetector:
         image = rasterize(reference.gaussians, frame.camera, T_cam_obj)
         visible = image[:, 4] > 0.5
         if frame.depth is not None:
-            v = self.refiner.verification
             z = image[:, 3] / np.maximum(image[:, 4], 1e-6)
-            tolerance = v.depth_tolerance * reference.diameter_m + v.depth_noise_per_m2 * z**2
+            tolerance = self.refiner.verification.tolerance_m(frame, reference, z)
             visible &= (frame.depth == 0) | (np.abs(frame.depth - z) < tolerance)
         return visible
 

@@ -71,9 +71,6 @@ class LMRefiner:
     detail_from: CropSize = 64  # coarser levels only find the valley, and shading helps there
     # A gain and an offset are fitted for each channel; off, the colours are taken as they are.
     exposure: bool = True
-    # Sensor noise (m) = depth_noise_m + depth_noise_per_m2 z^2, that of stereo cameras.
-    depth_noise_m: NonNegative = 0.001
-    depth_noise_per_m2: NonNegative = 0.002
     # The splat is wrong as well, which the residuals of one image hardly show. Factor on their
     # standard deviations, what is added to that of the position (diameters), and a factor on both
     # where there is no depth: such that 95 % of errors lie in the 95 % ellipsoid, on scenes of our
@@ -402,8 +399,8 @@ class LMRefiner:
             sigma_color=level.color_sigma,
             sigma_depth=level.depth_sigma * reference.diameter_m,
             sigma_silhouette=self.silhouette_sigma,
-            noise_m=self.depth_noise_m,
-            noise_per_m2=self.depth_noise_per_m2,
+            noise_m=window.depth_noise.constant_m,
+            noise_per_m2=window.depth_noise.per_m2,
             cut=self.robust_cut,
             shading_px=self.detail * camera.width if with_detail else 0.0,
             exposure=self.exposure,

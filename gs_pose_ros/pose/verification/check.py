@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.bounds import Count, CropSize, Extent, NonNegative, Positive, Share
+from gs_pose_ros.bounds import Count, CropSize, Extent, Positive, Share
 from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
@@ -32,6 +32,8 @@ from gs_pose_ros.rendering.numba_rasterizer import rasterize, rasterize_batch
 # Keypoints that agree with a wrong pose by chance, and with a right one for certain: on scenes of
 # our own, in two of three with a made-up camera, of 1714 wrong poses none had more than 3.
 _BY_CHANCE, _CERTAIN = 2, 8
+# Depths agree within the tolerance and so many times the sensor's noise that grows with z^2.
+_NOISE_SIGMAS = 2.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,6 @@ class Verification:
     crop_size: CropSize = 96
     crop_padding: Extent = 1.3
     depth_tolerance: Positive = 0.05
-    depth_noise_per_m2: NonNegative = 0.004
     color_sigma: Positive = 0.12
     detail: Positive = 0.1  # of the crop: what varies slower is shading
     seam_contrast: Share = 0.06  # colours that differ less across the outline are one surface
@@ -180,7 +181,7 @@ class Verification:
             np.zeros(c.shape, np.float32) if depth is None else depth,
             np.array([c.fx, c.fy, c.cx, c.cy]),
             self.depth_tolerance * reference.diameter_m,
-            self.depth_noise_per_m2,
+            _NOISE_SIGMAS * frame.depth_noise.per_m2,
             self.color_sigma,
             of_seen,
         )
@@ -198,6 +199,11 @@ class Verification:
         return ObjectWindow.around(
             frame, reference, T_cam_obj, mask, self.crop_padding, self.crop_size, foreground
         )
+
+    def tolerance_m(self, frame: RGBDFrame, reference: ObjectReference, z: NDArray) -> NDArray:
+        """How far (m) a depth of the object may be from the frame's, at depths z [...] m."""
+        tolerance_m = self.depth_tolerance * reference.diameter_m
+        return tolerance_m + _NOISE_SIGMAS * frame.depth_noise.per_m2 * z**2
 
     def _gaussians(self, reference: ObjectReference) -> Gaussians:
         extent = self.crop_padding * reference.diameter_m
@@ -218,7 +224,7 @@ class Verification:
             window.color,
             window.depth,
             self.depth_tolerance * reference.diameter_m,
-            self.depth_noise_per_m2,
+            _NOISE_SIGMAS * window.depth_noise.per_m2,
             labels,
         )
         agree, unknown, hidden, behind, beyond, _ = counts.tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.frame import RGBDFrame, warp_window, window_coverage
+from gs_pose_ros.frame import DepthNoise, RGBDFrame, warp_window, window_coverage
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 
@@ -22,6 +22,7 @@ class ObjectWindow:
     # [S, S] 1 the object is visible here, 0 it is not, -1 unknown, -2 whatever is seen here stands
     # above the support: the object if its depth agrees
     mask: NDArray[np.float32]
+    depth_noise: DepthNoise = DepthNoise()
 
     @classmethod
     def around(
@@ -56,7 +57,7 @@ class ObjectWindow:
         soft[known < 0.5] = -1
         color = crop.color
         color[known < 0.99] = np.nan
-        return cls(camera, color, depth, soft)
+        return cls(camera, color, depth, soft, frame.depth_noise)
 
 
 def place_window(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gs_pose_ros.estimate import Status
-from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
@@ -376,10 +376,10 @@ def test_the_covariance_is_positive_definite_and_worst_along_the_ray(scene: Scen
 def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene) -> None:
     """The Hessian about the camera's own centre needs no change of tangent: both must agree."""
     # Noise that grows with the distance would be none at the camera.
-    refiner = replace(REFINER, depth_noise_per_m2=0.0)
-    ref, T = reference(), scene.T_cam_obj[0]
+    frame = replace(scene.frame, depth_noise=DepthNoise(per_m2=0.0))
+    refiner, ref, T = REFINER, reference(), scene.T_cam_obj[0]
     level = refiner.fine[-1]
-    window = ObjectWindow.around(scene.frame, ref, T, None, 1.3, level.crop_size)
+    window = ObjectWindow.around(frame, ref, T, None, 1.3, level.crop_size)
     assert window is not None
     T, _, end = refiner._level(ref.gaussians, ref, window, T, level)
     assert end is not None
