@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gs_pose_ros.localization.observation import DEPTH, DU, DV, GRAY
+from test.optimization.reference import point_at, seen_jacobian, tukey
 
 Array = np.ndarray
 COLOR_TO_GRAY = np.array([0.299, 0.587, 0.114])
@@ -125,26 +126,9 @@ class Comparison:
         return self.moved(self.slopes(0, x, y), 1.0, x, y)
 
     def moved(self, slopes: tuple[float, float], grows: float, x: int, y: int) -> Array:
-        """Jacobian [6] of what is seen at a pixel, as the surface moves under it.
-
-        `grows` is by how much it grows per metre that the surface moves away.
-        """
-        fx, fy, cx, cy = self.K
-        z = self.drawn(x, y)[0]
-        point = np.array([(x - cx) / fx * z, (y - cy) / fy * z, z])
-        a, b, c = point - self.center
-        motion = np.hstack([np.eye(3), [[0, c, -b], [-c, 0, a], [b, -a, 0]]])  # t + w x arm
-        du = fx / z * (motion[0] - point[0] / z * motion[2])
-        dv = fy / z * (motion[1] - point[1] / z * motion[2])
-        return grows * motion[2] - slopes[0] * du - slopes[1] * dv
-
-
-def tukey(r: float, cut: float) -> tuple[float, float]:
-    """Weight and cost of a residual."""
-    if abs(r) >= cut:
-        return 0.0, cut**2 / 6
-    q = 1 - (r / cut) ** 2
-    return q**2, cut**2 / 6 * (1 - q**3)
+        """See `seen_jacobian`."""
+        point = point_at(self.K, x, y, self.drawn(x, y)[0])
+        return seen_jacobian(slopes, grows, point, self.center, self.K)
 
 
 def parts(begin: int, end: int, n: int) -> Iterator[range]:
