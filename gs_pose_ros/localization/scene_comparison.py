@@ -11,7 +11,10 @@ of the picture, g and g* their grays, and p the pixel, l and u those left of it 
 All have Tukey's cost; contour and gray count with a weight, and only where the depth says that
 both show the same surface. `test/localization/scene_reference.py` says the same pixel by pixel.
 
-The kernels work in single precision on the planes of `scene_planes`.
+The kernels work in single precision on the planes of `scene_planes`. Of the functions that are
+inlined in their loops, those that choose between values take numbers and not the planes: numba
+counts references to an array, and a count within a branch keeps loops from becoming vector
+instructions.
 """
 
 from __future__ import annotations
