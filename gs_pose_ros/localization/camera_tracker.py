@@ -35,27 +35,42 @@ class _Posed(NamedTuple):
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """When a pose is believed."""
+    """When the tracker believes a pose that the localizer has found in a frame.
+
+    A pose is a *jump* if it is further from the predicted one than the camera can have moved. It
+    is believed when several frames in a row confirm it.
+
+    A pose is *doubted* if depths confirm it, but the texture in the picture is not that of the
+    map: along a wall every place has the same depths. The camera is then looked for elsewhere.
+
+    A pose is *found anew* if it was not found near a prediction but by relocalization.
+    """
 
     localizer: DepthLocalizer = field(default_factory=DepthLocalizer)
-    # A step away from the prediction by more than either is a jump, believed when so many
-    # frames in a row agree on where the camera is now.
+    # A pose that is shifted by more than this (m) from the predicted one is a jump.
     jump_m: Positive = 0.3
+    # A pose that is turned by more than this from the predicted one is a jump.
     jump_deg: Angle = 20.0
+    # So many frames in a row must agree on where the camera is now before a jump is believed.
     confirmations: Few = 3
-    # What is lost may go as far again each second, but no more seconds than these: what was lost
-    # for a minute may be anywhere, and then one frame does not say where.
+    # While the camera is lost the limits of a jump grow, each second by as much as they are, for
+    # at most so many seconds: a camera that was lost for a minute may be anywhere, and then one
+    # frame does not say where.
     lost_s: NonNegative = 3.0
-    # Of several places the first is taken whose overlap times agreement is more than this, and
-    # of one that was followed no less is believed if the texture is not the map's.
+    # Share of the measured pixels that the map explains (overlap times agreement). Relocalization
+    # takes the first place with more than this. Frames that each jump elsewhere confirm each
+    # other if each has more than this. A doubted pose with less is lost.
     enough: Share = 0.6
-    # Of the depths agree where nothing is known: from everywhere some wall fits another.
+    # Share of the depths that must agree for a pose that was found anew: from everywhere some
+    # wall fits another.
     sure: Share = 0.7
-    # Of the texture, or a place is not found anew, and one that was followed is doubted: another
-    # that has it is looked for, once in so many seconds. Colour may lag behind depth by pixels.
+    # Correlation of the texture below which a pose that was followed is doubted, and one that was
+    # found anew is lost. Those followed are not lost, as colour may lag behind depth by pixels.
     likely: Share = 0.45
+    # A camera whose pose is doubted is looked for elsewhere once in so many seconds.
     doubt_s: NonNegative = 1.0
-    # After a gap longer than this the camera is taken to be where it was, not to have gone on.
+    # After a gap between frames longer than this (s) the camera is predicted to be where it was,
+    # not to have gone on at its velocity.
     predict_s: NonNegative = 0.5
 
 

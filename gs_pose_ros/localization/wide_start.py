@@ -1,8 +1,9 @@
-"""The camera in a map after a motion too large for one start: several starts, on coarse pictures.
+"""The camera in a map after a large motion: refined from several starts, the best one is taken.
 
-An arm that goes round what it looks at turns by ten degrees and more between two pictures. Beside
-the right pose there is then a wrong one in which most of what is seen fits: the descent ends
-there, and only the depths, which agree less, tell. Features would do as well, but need texture.
+A camera on an arm that goes round an object turns by ten degrees and more between two pictures.
+From that far the localizer may end at a wrong pose where most of what is seen fits the map; that
+fewer depths agree there is all that tells it from the right one. Features would lead to the right
+pose as well, but need texture.
 """
 
 from __future__ import annotations
@@ -19,23 +20,26 @@ from gs_pose_ros.localization.camera_estimate import CameraEstimate
 from gs_pose_ros.localization.depth_localizer import DepthLocalizer
 from gs_pose_ros.localization.scene_map import SceneMap
 
-# What has turned further from the given pose, in turns of the starts, is no neighbour of it: a
+# A pose is rejected if it is turned from the given one by more than so many times `turn_deg`: a
 # wall fits a wall from anywhere.
 _REACH = 2.5
 
 
 @dataclass(frozen=True)
 class WideStart:
-    """Refines from the given pose, and from poses round it where the map contradicts what ensues.
+    """Refines from the given pose and, where the map contradicts the result, from poses round it.
 
-    Stateless. What the map confirms at once takes no longer than with `localizer` alone.
+    The other starts look at the same point from other sides. All of them are refined at the
+    coarsest level, the best of those at all levels; the pose at which the most depths agree with
+    the map is the result. Stateless. A first result that the map confirms takes no longer than
+    with `localizer` alone.
     """
 
     localizer: DepthLocalizer = field(default_factory=DepthLocalizer)
-    sure: Share = 0.7  # of the depths agree: no other start is tried
-    turn_deg: Angle = 10.0  # by which the other starts go round what is seen
-    directions: Few = 8  # in which they do
-    refined: Few = 2  # of them to the end
+    sure: Share = 0.7  # share of the depths that agree, above which no other start is tried
+    turn_deg: Angle = 10.0  # angle by which the other starts are turned about what is seen
+    directions: Few = 8  # number of the other starts, turned to all sides alike
+    refined: Few = 2  # number of the other starts that are refined at all levels
 
     def refine(
         self, frame: RGBDFrame, scene: SceneMap, T_map_cam: NDArray[np.float64]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.rendering.numba_rasterizer import draw, work_for
+from gs_pose_ros.optimization.drawing import room
 
 _BLOCKS = 8  # across a picture: residuals further apart than this are independent
 _kernel_options: Any = {'nogil': True, 'error_model': 'numpy'}
@@ -32,7 +32,7 @@ def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
     Fills H [6, 6] and `gradients` [n, n, 6] (of the cost, by block of the picture) and brings
     `gain` up to date. The tangent is (translation, rotation about p.center). Returns the cost, the
     number of pixels that constrain the pose, and the list entries that drawing takes: if there are
-    more than p.work has room for, nothing else has been done.
+    more than p.drawing has room for, nothing else has been done.
     """
     raise NotImplementedError
 
@@ -40,8 +40,8 @@ def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
 def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
     """Decorate the NamedTuple of a kind of problem with its compiled `linearize`.
 
-    Its fields have to include those that `minimize` reads: `center` [3] (m, frame of what is
-    drawn), `size_m` and `work`.
+    Its fields have to include those that `minimize` reads: `drawing` (a `Drawing`), `center` [3]
+    (m, frame of what is drawn) and `size_m`.
     """
 
     def register(kind: type) -> type:
@@ -63,16 +63,6 @@ def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
 def center_in(p, T):
     """Where the centre of what is drawn is at T [4, 4]."""
     return (T[:3, :3] * p.center).sum(1) + T[:3, 3]
-
-
-@numba.njit(inline='always', **_kernel_options)
-def draw_at(p, T):
-    """Draw what p has at T [4, 4] into p.image; the list entries it takes, as `draw`."""
-    for i in range(3):
-        for j in range(3):
-            p.placed[0, 3 * i + j] = T[i, j]
-        p.placed[0, 9 + i] = T[i, 3]
-    return draw(p.prepared, p.sh, p.starts, p.placed, p.work, p.image)
 
 
 @numba.njit(**_kernel)
@@ -123,7 +113,7 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
     before it the iterations.
     """
     cost, support, needed = linearize(p, T, gain, H, gradients)
-    if needed > p.work.pairs.shape[1]:
+    if needed > room(p.drawing):
         return 0, cost, support, needed
     damping, used = 1e-3, 0
     other_H, other_gradients = np.empty_like(H), np.empty_like(gradients)
@@ -136,7 +126,7 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
         other, other_support, needed = linearize(
             p, candidate, other_gain, other_H, other_gradients
         )
-        if needed > p.work.pairs.shape[1]:
+        if needed > room(p.drawing):
             break
         if other < cost:
             cost, support = other, other_support
@@ -153,11 +143,11 @@ def minimize(p, T, gain, iterations, convergence, H, gradients):
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """H xi = -b of one linearisation."""
+    """H xi = -g of one linearisation, with g the sum of all `gradients`."""
 
     center: NDArray[np.float64]  # [3] m, camera frame, that the tangent turns about
     H: NDArray[np.float64]  # [6, 6]
-    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, by block of the picture
+    gradients: NDArray[np.float64]  # [n, n, 6] of the cost, summed over blocks of the picture
     cost: float  # mean robust cost over the rendered pixels
 
     def step(self, size_m: float) -> NDArray[np.float64]:
@@ -165,18 +155,31 @@ class NormalEquations:
         return _step(self.H, self.gradients, 0.0, size_m)
 
     def sigmas(self, step: NDArray[np.float64]) -> float:
-        """A step [6] about the centre in standard deviations of the pose, by the residuals."""
+        """The length of a step [6] about the centre in standard deviations of the pose.
+
+        It is the Mahalanobis length by `covariance` without a bias.
+        """
         pull = np.linalg.lstsq(self.gradients.reshape(-1, 6).T, self.H @ step, rcond=None)[0]
         return float(np.linalg.norm(pull))
 
     def covariance(self, bias: float = 0.0, pixels: int = 0) -> NDArray[np.float64]:
-        """[6, 6] of the left tangent in the camera frame, by the residuals that are left.
+        """The covariance [6, 6] of the pose: left tangent (m, rad) in the camera frame.
 
-        H^-1 (sum of g g^T over the blocks) H^-1, the sandwich of Liang and Zeger (1986): residuals
-        of neighbouring pixels, as of a highlight, may be alike as they please, those of two blocks
-        are taken to be independent. To it comes what the residuals do not show, because the pose
-        has given in to it: where all of a block's share of the `pixels` are wrong by one number of
-        the variance `bias` (squared units of the residuals), bias (pixels / blocks) H^-1.
+        With g_k the gradient of block k of the picture it is the sandwich of Liang and Zeger
+        (1986), with the blocks for clusters:
+
+            H^-1 (sum_k g_k g_k^T) H^-1
+
+        Residuals of one block may be correlated in any way, as those of a highlight are; those of
+        different blocks are taken to be independent.
+
+        The sandwich knows the residuals that are left. It does not know an error of the map, or
+        of the splat, that the pose has followed, so that no residual is left. For this a term is
+        added: all residuals of a block are wrong by the same unknown number, whose variance is
+        `bias` (sigmas^2) and which is independent from block to block. `pixels` is the number of
+        residuals. If Jacobians within a block are alike, which is the worst case, this is
+
+            bias (pixels / blocks) H^-1
         """
         g = self.gradients.reshape(-1, 6)
         inverse = np.linalg.pinv(self.H, hermitian=True)
@@ -204,15 +207,15 @@ def solve(
     iterations: int,
     convergence: float,
 ) -> Solution:
-    """`minimize` from T [4, 4] and a gain, with more room in p.work where drawing takes it."""
+    """`minimize` from T [4, 4] and a gain, with more room in p.drawing where drawing takes it."""
     T, gain, used = T.copy(), gain.copy(), 0
     H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
     while True:
         steps, cost, support, needed = minimize(p, T, gain, iterations, convergence, H, gradients)
         used += steps
-        if needed <= p.work.pairs.shape[1]:
+        if needed <= room(p.drawing):
             break
-        p = p._replace(work=work_for(p.prepared, camera, needed))
+        p = p._replace(drawing=p.drawing.with_room(camera, needed))
     if support == 0:
         return Solution(T, used, None, p)
     center = se3.transform(T, p.center[None])[0]

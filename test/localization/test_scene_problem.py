@@ -1,4 +1,4 @@
-"""The comparison of a map with a picture: its gradient, and what shrinking a picture keeps."""
+"""The comparison of a map with a picture: its gradient, and where it leads."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from gs_pose_ros.frame import DepthNoise
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.localization.depth_localizer import DepthLocalizer
+from gs_pose_ros.localization.depth_localizer import DepthLocalizer, Picture
+from gs_pose_ros.localization.observation import DEPTH, GRAY, shrink
 from gs_pose_ros.localization.scene_map import SceneMap
-from gs_pose_ros.localization.scene_problem import (
-    DEPTH,
-    DU,
-    DV,
-    GRAY,
-    SceneProblem,
-    linearize_scene,
-    shrink,
-)
+from gs_pose_ros.localization.scene_problem import SceneProblem, linearize_scene
 from gs_pose_ros.localization.surfels import SurfelSettings, surfels
 from gs_pose_ros.localization.voxel_cloud import OrientedPoints
+from gs_pose_ros.optimization.drawing import room
 from gs_pose_ros.optimization.levenberg_marquardt import move_about
 
 from .room import plane_frame
@@ -59,15 +53,16 @@ def problem_at(
 ) -> SceneProblem:
     """With one sigma for all depths, which the derivatives take as fixed."""
     localizer = DepthLocalizer(contour_weight=contour, gray_weight=gray)
-    noise = DepthNoise(NOISE_M, 0.0)
-    return localizer._problem(CAMERA, seen, scene or bumps(), np.eye(4), 1.0, 1.0, noise)
+    level, noise = localizer.levels[-1], DepthNoise(NOISE_M, 0.0)
+    picture = Picture(level, CAMERA, seen, noise, voxel_px=1.0)
+    return localizer._problem(picture, scene or bumps(), np.eye(4), 1.0)
 
 
 def picture_from(T_cam_map: np.ndarray) -> np.ndarray:
     """What `shrink` would give of the sheet [h, w, 4]."""
     problem = problem_at(np.ones((*CAMERA.shape, 4), np.float32), 0.0, 0.0)
     evaluate(problem, T_cam_map)
-    image = problem.image
+    image = problem.drawing.image
     seen = np.zeros((*CAMERA.shape, 4), np.float32)
     alpha = image[:, 4]
     assert alpha.min() > 0.5
@@ -79,7 +74,7 @@ def evaluate(problem: SceneProblem, T: np.ndarray) -> tuple[float, np.ndarray, n
     """Cost over all pixels, its gradient [6], H [6, 6] and the pixels that count."""
     H, gradients, gain = np.empty((6, 6)), np.empty((4, 4, 6)), np.array([1.0, 0.0])
     cost, support, needed = linearize_scene(problem, T, gain, H, gradients)
-    if needed > problem.work.pairs.shape[1]:
+    if needed > room(problem.drawing):
         raise AssertionError('too little room')
     pixels = np.count_nonzero(np.isfinite(problem.residuals[1:-1, 1:-1]))
     return cost * pixels, gradients.sum((0, 1)), H, support
@@ -168,43 +163,6 @@ def test_gain_and_offset_of_the_gray_are_found() -> None:
     np.testing.assert_allclose(gain, [0.6, 0.25], atol=0.02)
 
 
-# --- Shrinking ---------------------------------------------------------------------------------
-
-
-def shrunk(depth: np.ndarray, gray: np.ndarray | None = None, factor: int = 4) -> np.ndarray:
-    gray = np.zeros_like(depth) if gray is None else gray
-    out = np.full((depth.shape[0] // factor, depth.shape[1] // factor, 4), np.nan, np.float32)
-    shrink(depth.astype(np.float32), gray.astype(np.float32), factor, out)
-    assert np.isfinite(out).all()
-    return out
-
-
-def test_a_whole_block_has_its_mean_in_the_middle() -> None:
-    v, u = np.mgrid[:8, :12].astype(float)
-    out = shrunk(2 + 0.01 * u - 0.005 * v, 0.1 * u + 0.01 * v)
-    y, x = np.mgrid[:2, :3]
-    np.testing.assert_allclose(out[..., DEPTH], 2 + 0.01 * (4 * x + 1.5) - 0.005 * (4 * y + 1.5))
-    np.testing.assert_allclose(
-        out[..., GRAY], 0.1 * (4 * x + 1.5) + 0.01 * (4 * y + 1.5), rtol=1e-5
-    )
-    assert not out[..., [DU, DV]].any()
-
-
-def test_a_slope_is_met_where_the_known_pixels_are() -> None:
-    v, u = np.mgrid[:40, :60].astype(float)
-    depth = 2 + 0.01 * u - 0.005 * v
-    depth[np.random.default_rng(0).uniform(size=depth.shape) < 0.6] = 0
-    out = shrunk(depth)
-    known = out[..., DEPTH] > 0
-    y, x = np.mgrid[:10, :15]
-    # In pixels of the small picture: slopes there are four times as large.
-    expected = (2 + 0.01 * (4 * x + 1.5) - 0.005 * (4 * y + 1.5)
-                + 0.04 * out[..., DU] - 0.02 * out[..., DV])  # fmt: skip
-    assert known.mean() > 0.95
-    assert np.abs(out[..., DU]).max() > 0.1
-    np.testing.assert_allclose(out[..., DEPTH][known], expected[known], rtol=1e-6)
-
-
 def test_missing_pixels_of_a_slanted_plane_leave_no_residual() -> None:
     # Half of each block is missing, always the left one.
     fine = Camera(300.0, 280.0, 99.5, 75.5, 200, 152)
@@ -212,7 +170,8 @@ def test_missing_pixels_of_a_slanted_plane_leave_no_residual() -> None:
     assert depth is not None
     depth = depth.copy()
     depth[:, ::2] = 0
-    out = shrunk(depth, factor=2)
+    out = np.empty((76, 100, 4), np.float32)
+    shrink(depth, np.zeros_like(depth), 2, out)
     x, y = np.mgrid[-1.6:1.6:0.012, -1.2:1.2:0.012].reshape(2, -1)
     n = np.array([0.5, 0.2, -1.0]) / np.linalg.norm([0.5, 0.2, 1.0])
     z = (-1.5 - n[0] * x - n[1] * y) / n[2]
@@ -226,25 +185,3 @@ def test_missing_pixels_of_a_slanted_plane_leave_no_residual() -> None:
         evaluate(problem, np.eye(4))
         off = np.nanmedian(np.abs(problem.residuals[1:-1, 1:-1])) * NOISE_M
         assert off < most if most else off > 0.001
-
-
-def test_a_block_over_a_jump_is_not_known() -> None:
-    depth = np.full((8, 12), 1.0)
-    depth[:, 6:] = 1.5
-    out = shrunk(depth)
-    np.testing.assert_array_equal(out[..., DEPTH], [[1, 0, 1.5], [1, 0, 1.5]])
-    assert not out[:, 1, [DU, DV]].any()
-
-
-def test_a_block_without_depth_keeps_its_gray() -> None:
-    out = shrunk(np.zeros((4, 4)), np.full((4, 4), 0.7))
-    np.testing.assert_allclose(out[0, 0], [0, 0, 0, 0.7])
-
-
-def test_a_factor_of_one_changes_nothing() -> None:
-    rng = np.random.default_rng(0)
-    depth, gray = rng.uniform(0, 2, (2, 5, 6)).astype(np.float32)
-    out = shrunk(depth, gray, 1)
-    np.testing.assert_allclose(out[..., DEPTH], depth)
-    np.testing.assert_allclose(out[..., GRAY], gray)
-    assert not out[..., [DU, DV]].any()

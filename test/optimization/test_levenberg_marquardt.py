@@ -29,11 +29,15 @@ class Room(NamedTuple):
     pairs: NDArray[np.int32]  # [1, P]
 
 
+class Drawing(NamedTuple):
+    work: Room
+
+
 @numba.njit
 def linearize_points(p, T, gain, H, gradients):
     """Squared distances of points to where they should be; counts its calls in `gain`."""
     gain[0] += 1
-    if p.needed > p.work.pairs.shape[1]:
+    if p.needed > p.drawing.work.pairs.shape[1]:
         return 0.0, 0, p.needed
     H[:] = 0
     gradients[:] = 0
@@ -61,7 +65,7 @@ class Points(NamedTuple):
     center: NDArray[np.float64]  # [3]
     size_m: float
     needed: int
-    work: Room
+    drawing: Drawing
 
 
 class Unknown(NamedTuple):
@@ -72,7 +76,7 @@ class Unknown(NamedTuple):
     center: NDArray[np.float64]
     size_m: float
     needed: int
-    work: Room
+    drawing: Drawing
 
 
 GOAL = se3.exp([0.3, -0.2, 0.5, 0.4, -0.3, 0.6])
@@ -80,8 +84,8 @@ GOAL = se3.exp([0.3, -0.2, 0.5, 0.4, -0.3, 0.6])
 
 def points_problem(needed: int = 0, kind: type = Points):
     points = np.random.default_rng(0).normal((0.5, 0, 3), size=(20, 3))
-    room = Room(np.zeros((1, 8), np.int32))
-    return kind(points, se3.transform(GOAL, points), points.mean(0), 2.0, needed, room)
+    drawing = Drawing(Room(np.zeros((1, 8), np.int32)))
+    return kind(points, se3.transform(GOAL, points), points.mean(0), 2.0, needed, drawing)
 
 
 def solved(p, iterations: int = 20, convergence: float = 1e-9):

@@ -26,6 +26,7 @@ from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.optimization.drawing import Drawing
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.distinct import distinct, largest_shift
@@ -38,7 +39,7 @@ from gs_pose_ros.pose.verification.check import PoseCheck, Verification
 from gs_pose_ros.pose.verification.keypoints import keypoint_bank
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
-from gs_pose_ros.rendering.numba_rasterizer import Splats, view_of, work_for
+from gs_pose_ros.rendering.numba_rasterizer import Splats
 
 _Pose = NDArray[np.float64]  # T_cam_obj [4, 4]
 _SAME_ANSWER = 0.1  # diameters: poses that differ by less are one answer
@@ -358,17 +359,13 @@ class LMRefiner:
         window: ObjectWindow,
         level: PyramidLevel,
     ) -> ObjectProblem:
-        camera, splats = window.camera, Splats.of(gaussians)
+        camera = window.camera
         with_detail = level.crop_size >= self.detail_from
         return ObjectProblem(
-            prepared=splats.prepared,
-            sh=splats.sh,
-            starts=np.array([0, len(splats)]),
-            placed=view_of(camera, np.eye(4))[None],
+            drawing=Drawing.of(Splats.of(gaussians), camera),
             color=window.color,
             depth=window.depth,
             mask=window.mask,
-            K=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             center=reference.center,
             size_m=reference.diameter_m,
             sigma_color=level.color_sigma,
@@ -379,7 +376,5 @@ class LMRefiner:
             cut=self.robust_cut,
             shading_px=self.detail * camera.width if with_detail else 0.0,
             exposure=self.exposure,
-            work=work_for(splats, camera),
-            image=np.empty((camera.height, 5, camera.width), np.float32),
             seen=np.empty_like(window.color),
         )

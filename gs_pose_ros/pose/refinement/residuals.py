@@ -1,136 +1,109 @@
-"""What refinement measures: residuals of a rendering against a window of the image, as kernels.
+"""What refinement measures: an object as it is drawn against a window of the image, as kernels.
 
-Renderings [S, 5, S] are what `rasterize` gives; colours, depths and masks those of `ObjectWindow`.
+There are three residuals: the silhouette, the depth and the colour. Each has a function that
+returns the residual of one pixel with its Jacobian; `normal_equations` adds them up.
+
+Renderings [S, 5, S] are what `draw` gives; colours, depths and masks those of `ObjectWindow`. All
+residuals are drawn minus seen, in sigmas. Jacobians are by (translation, rotation about the
+object's centre) of the left tangent in the camera frame.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
+from gs_pose_ros.optimization.drawing import ALPHA_PLANE, DEPTH_PLANE
+from gs_pose_ros.optimization.robust import outlier_cost, tukey
+from gs_pose_ros.optimization.surface import surface_jacobian
+
 _kernel = {'cache': True, 'nogil': True, 'error_model': 'numpy'}
+_inline: Any = {'inline': 'always', 'error_model': 'numpy'}
+_DRAWN = 0.02  # alpha; what is less is no pixel of the object
+_INNER = 0.5  # alpha of the pixels of the object that lie inside its outline
+_OUTLINE = 1e-4  # squared slope of alpha (1/px^2), from which on a pixel is of the outline
+_STEEP = 8  # depth that grows by more than so many times the width of a pixel is a jump
+_MAYBE_OBJECT = -1.5  # mask values below: the object, if the depth says so
 
 
-@numba.njit(**_kernel)
-def remove_shading(image, color, depth, sigma_px, depth_cut):
-    """Take the means over `sigma_px` pixels off rendering [S, 5, S] and image [S, S, 3], in place.
-
-    The means are taken over the pixels that show the object in both, so that neither background
-    nor what stands in front (by more than `depth_cut`, m) leaks in. They vary slowly: sums over
-    blocks of a third of sigma are blurred and interpolated.
-    """
-    block = max(1, round(sigma_px / 3))
-    sigma = sigma_px / block
-    height, _, width = image.shape
-    rows, columns = (height - 1) // block + 1, (width - 1) // block + 1
-    # Weight, rendered colour, observed colour.
-    sums = np.zeros((rows, columns, 7), np.float32)
-    for y in range(height):
-        for x in range(width):
-            alpha = image[y, 4, x]
-            if alpha <= 0.5 or np.isnan(color[y, x, 0]):
-                continue
-            observed = depth[y, x]
-            if observed != 0 and abs(observed - image[y, 3, x] / alpha) >= depth_cut:
-                continue
-            s = sums[y // block, x // block]
-            s[0] += 1
-            for c in range(3):
-                s[1 + c] += image[y, c, x] / alpha
-                s[4 + c] += color[y, x, c]
-    # A picture that fits a third of the window has no blocks beside it to be blurred into.
-    reach = int(np.ceil(3 * sigma))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(np.float32)
-    across = np.zeros_like(sums)
-    for i in range(rows):
-        for j in range(columns):
-            for k in range(max(0, j - reach), min(columns, j + reach + 1)):
-                across[i, j] += taps[k - j + reach] * sums[i, k]
-    means = np.zeros_like(sums)
-    for i in range(rows):
-        for k in range(max(0, i - reach), min(rows, i + reach + 1)):
-            means[i] += taps[k - i + reach] * across[k]
-        for j in range(columns):
-            means[i, j] /= max(means[i, j, 0], np.float32(1e-6))
-    for y in range(height):
-        v = min(max((y + np.float32(0.5)) / block - np.float32(0.5), 0), rows - 1)
-        i = min(int(v), max(rows - 2, 0))
-        v -= i
-        below = min(i + 1, rows - 1)
-        for x in range(width):
-            alpha = image[y, 4, x]
-            if alpha < 0.02:  # nothing is compared here
-                continue
-            u = min(max((x + np.float32(0.5)) / block - np.float32(0.5), 0), columns - 1)
-            j = min(int(u), max(columns - 2, 0))
-            u -= j
-            right = min(j + 1, columns - 1)
-            a, b = (1 - v) * (1 - u), (1 - v) * u
-            c, d = v * (1 - u), v * u
-            for k in range(1, 7):
-                mean = (
-                    a * means[i, j, k]
-                    + b * means[i, right, k]
-                    + c * means[below, j, k]
-                    + d * means[below, right, k]
-                )
-                if k < 4:
-                    image[y, k - 1, x] -= mean * alpha
-                else:
-                    color[y, x, k - 4] -= mean
+@numba.njit(**_inline)
+def _drawn(image, plane, y, x):
+    """A colour, or the depth (m), of the surface that is drawn at a pixel."""
+    return image[y, plane, x] / image[y, ALPHA_PLANE, x]
 
 
-@numba.njit(**_kernel)
-def fit_gain(image, color, depth, depth_cut, previous):
-    """Gain and offset per channel from rendering to image, over pixels that agree in depth.
-
-    Robust by one reweighting from the previous gain; pulled towards (1, 0), because an object of
-    one colour does not tell gain from offset.
-    """
-    height, _, width = image.shape
-    out = previous.copy()
-    for channel in range(3):
-        n, sx, sy, sxx, sxy = 0.0, 0.0, 0.0, 0.0, 0.0
-        for y in range(height):
-            for x in range(width):
-                alpha = image[y, 4, x]
-                if alpha < 0.9 or np.isnan(color[y, x, channel]):
-                    continue
-                d = depth[y, x]
-                if d > 0 and abs(d - image[y, 3, x] / alpha) > depth_cut:
-                    continue
-                r = image[y, channel, x] / alpha
-                o = color[y, x, channel]
-                e = (previous[channel] * r + previous[3 + channel] - o) / 0.2
-                w = 1 / (1 + e * e)
-                n += w
-                sx += w * r
-                sy += w * o
-                sxx += w * r * r
-                sxy += w * r * o
-        if n < 10:
-            continue
-        mx, my = sx / n, sy / n
-        variance, covariance = sxx / n - mx * mx, sxy / n - mx * my
-        prior = 0.01
-        gain = (covariance + prior) / (variance + prior)
-        gain = min(2.0, max(0.4, gain))
-        out[channel] = gain
-        out[3 + channel] = my - gain * mx
-    return out
+@numba.njit(**_inline)
+def _slopes(image, plane, y, x):
+    """By how much that grows per pixel to the right and down."""
+    u = 0.5 * (_drawn(image, plane, y, x + 1) - _drawn(image, plane, y, x - 1))
+    v = 0.5 * (_drawn(image, plane, y + 1, x) - _drawn(image, plane, y - 1, x))
+    return u, v
 
 
-@numba.njit(**_kernel)
-def tukey(r, cut):
-    """Weight and cost of a residual r in sigmas."""
-    if abs(r) >= cut:
-        return 0.0, cut * cut / 6
-    k = 1 - (r / cut) ** 2
-    return k * k, cut * cut / 6 * (1 - k * k * k)
+@numba.njit(**_inline)
+def _is_inside(image, y, x):
+    """Whether a pixel and its four neighbours show the object."""
+    return (
+        image[y, ALPHA_PLANE, x - 1] > _INNER
+        and image[y, ALPHA_PLANE, x + 1] > _INNER
+        and image[y - 1, ALPHA_PLANE, x] > _INNER
+        and image[y + 1, ALPHA_PLANE, x] > _INNER
+        and image[y, ALPHA_PLANE, x] > _INNER
+    )
 
 
-@numba.njit(**_kernel)
-def add_residual(H, b, J, r, w):
+@numba.njit(**_inline)
+def _surface(image, y, x, K, center):
+    """Surface point at a pixel, its arm about the centre, and fx, fy, see `surface_jacobian`."""
+    fx, fy, cx, cy = K
+    Z = float(_drawn(image, DEPTH_PLANE, y, x))
+    X, Y = (x - cx) / fx * Z, (y - cy) / fy * Z
+    return (X, Y, Z), (X - center[0], Y - center[1], Z - center[2]), (fx, fy)
+
+
+@numba.njit(**_inline)
+def _label(marked, observed, depth_error, cut):
+    """What alpha should be, 0 or 1, by the mask, or else by the depth; -1 if neither tells."""
+    label = marked
+    if label < 0 and observed > 0:
+        if depth_error < -cut:
+            label = np.float32(0)  # free space: something further away is seen
+        elif label < _MAYBE_OBJECT:
+            label = np.float32(1)
+    return label
+
+
+@numba.njit(**_inline)
+def _silhouette(image, y, x, label, surface, sigma):
+    """Alpha minus the label, its Jacobian, and whether the outline of the object is there."""
+    u = 0.5 * (image[y, ALPHA_PLANE, x + 1] - image[y, ALPHA_PLANE, x - 1])
+    v = 0.5 * (image[y + 1, ALPHA_PLANE, x] - image[y - 1, ALPHA_PLANE, x])
+    J = surface_jacobian((u / sigma, v / sigma, 0.0), surface)
+    return (image[y, ALPHA_PLANE, x] - label) / sigma, J, u * u + v * v > _OUTLINE
+
+
+@numba.njit(**_inline)
+def _depth(image, y, x, observed, surface, sigma):
+    """Depth drawn minus observed, its Jacobian, and whether there is no jump of the depth."""
+    u, v = _slopes(image, DEPTH_PLANE, y, x)
+    (_, _, z), _, (fx, _) = surface
+    J = surface_jacobian((u / sigma, v / sigma, 1 / sigma), surface)
+    return (z - observed) / sigma, J, u * u + v * v < (_STEEP * z / fx) ** 2
+
+
+@numba.njit(**_inline)
+def _color(image, y, x, channel, seen, gain, surface, sigma):
+    """A channel drawn, in the light of the image, minus seen, and its Jacobian."""
+    u, v = _slopes(image, channel, y, x)
+    factor = gain[channel] / sigma
+    r = (gain[channel] * _drawn(image, channel, y, x) + gain[3 + channel] - seen) / sigma
+    return r, surface_jacobian((factor * u, factor * v, 0.0), surface)
+
+
+@numba.njit(**_inline)
+def _add(H, b, J, r, w):
     """Add a residual r with Jacobian J [6] and weight w to H (lower triangle) and gradient b."""
     for i in range(6):
         wj = w * J[i]
@@ -146,115 +119,51 @@ def normal_equations(
     """Fill H [6, 6]; return (cost per pixel, number of pixels that constrain the pose).
 
     `gradients` [n, n, 6] takes the gradient of the cost, added up over each of n x n blocks of the
-    picture. image [S, 5, S] as `composite` gives it; the tangent is (translation, rotation about
-    `center`).
+    picture; both are zero before. `gain` [6] are three gains and offsets, `sigmas` those of
+    colour, depth (m) and silhouette.
     """
     height, _, width = image.shape
-    fx, fy, cx, cy = K
     sigma_color, sigma_depth, sigma_silhouette = sigmas
-    J = np.zeros(6)
-    du, dv, dz = np.zeros(6), np.zeros(6), np.zeros(6)
     cost, pixels, support = 0.0, 0, 0
     blocks = len(gradients)
     for y in range(1, height - 1):
         for x in range(1, width - 1):
-            alpha = image[y, 4, x]
-            if alpha < 0.02:
+            if image[y, ALPHA_PLANE, x] < _DRAWN:
                 continue
             b = gradients[y * blocks // height, x * blocks // width]
-            z = image[y, 3, x] / alpha
-            X, Y = (x - cx) / fx * z, (y - cy) / fy * z
-            rx, ry, rz = X - center[0], Y - center[1], z - center[2]
-            # Motion of the surface point: translation + rotation x (X - center).
-            dz[2], dz[3], dz[4] = 1, ry, -rx
-            u_z, v_z = -fx * X / (z * z), -fy * Y / (z * z)
-            du[0], du[2], du[3], du[4], du[5] = (
-                fx / z, u_z, u_z * ry, fx / z * rz - u_z * rx, -fx / z * ry,
-            )  # fmt: skip
-            dv[1], dv[2], dv[3], dv[4], dv[5] = (
-                fy / z, v_z, -fy / z * rz + v_z * ry, -v_z * rx, fy / z * rx,
-            )  # fmt: skip
+            surface = _surface(image, y, x, K, center)
             observed = depth[y, x]
-            error = (z - observed) / sigma_depth
-            occluded = observed > 0 and error > cut
-            if occluded:
+            depth_error = (surface[0][2] - observed) / sigma_depth
+            if observed > 0 and depth_error > cut:
                 continue  # something stands in front: this pixel says nothing of the object
             pixels += 1
             constrains = False
-            inner = (
-                image[y, 4, x - 1] > 0.5
-                and image[y, 4, x + 1] > 0.5
-                and image[y - 1, 4, x] > 0.5
-                and image[y + 1, 4, x] > 0.5
-                and alpha > 0.5
-            )
-            # Silhouette: outline of the rendering against the mask, or against free space.
-            gu = 0.5 * (image[y, 4, x + 1] - image[y, 4, x - 1])
-            gv = 0.5 * (image[y + 1, 4, x] - image[y - 1, 4, x])
-            label = mask[y, x]
-            if label < 0 and observed > 0:
-                if error < -cut:
-                    label = 0.0  # free space
-                elif label < -1.5:
-                    label = 1.0
+            label = _label(mask[y, x], observed, depth_error, cut)
             if label >= 0:
-                r = (alpha - label) / sigma_silhouette
-                w, c = tukey(r, cut)
-                cost += c
-                if gu * gu + gv * gv > 1e-4:
-                    for i in range(6):
-                        J[i] = -(gu * du[i] + gv * dv[i]) / sigma_silhouette
-                    add_residual(H, b, J, r, w)
+                r, J, on_outline = _silhouette(image, y, x, label, surface, sigma_silhouette)
+                root, more = tukey(r, cut)
+                cost += more
+                if on_outline:
+                    _add(H, b, J, r, root * root)
                     constrains = True
-            if inner:
+            if _is_inside(image, y, x):
                 if observed > 0:
-                    w, c = tukey(error, cut)
-                    cost += c
-                    zu = 0.5 * (
-                        image[y, 3, x + 1] / image[y, 4, x + 1]
-                        - image[y, 3, x - 1] / image[y, 4, x - 1]
-                    )
-                    zv = 0.5 * (
-                        image[y + 1, 3, x] / image[y + 1, 4, x]
-                        - image[y - 1, 3, x] / image[y - 1, 4, x]
-                    )
-                    # A jump of the depth inside the object has no useful slope.
-                    if w > 0 and zu * zu + zv * zv < (8 * z / fx) ** 2:
-                        for i in range(6):
-                            J[i] = (dz[i] - zu * du[i] - zv * dv[i]) / sigma_depth
-                        add_residual(H, b, J, error, w)
-                        constrains = True
-                    if w == 0:  # behind: not the object, its colour says nothing either
-                        cost += 3 * cut * cut / 6
+                    r, J, is_smooth = _depth(image, y, x, observed, surface, sigma_depth)
+                    root, more = tukey(r, cut)
+                    cost += more
+                    if root == 0:  # behind: not the object, its colour says nothing either
+                        cost += 3 * outlier_cost(cut)
                         continue
+                    if is_smooth:
+                        _add(H, b, J, r, root * root)
                 for channel in range(3):
                     seen = color[y, x, channel]
                     if np.isnan(seen):
                         continue
-                    g = gain[channel]
-                    value = image[y, channel, x] / alpha
-                    r = (g * value + gain[3 + channel] - seen) / sigma_color
-                    w, c = tukey(r, cut)
-                    cost += c
-                    cu = (
-                        0.5
-                        * g
-                        * (
-                            image[y, channel, x + 1] / image[y, 4, x + 1]
-                            - image[y, channel, x - 1] / image[y, 4, x - 1]
-                        )
-                    )
-                    cv = (
-                        0.5
-                        * g
-                        * (
-                            image[y + 1, channel, x] / image[y + 1, 4, x]
-                            - image[y - 1, channel, x] / image[y - 1, 4, x]
-                        )
-                    )
-                    for i in range(6):
-                        J[i] = -(cu * du[i] + cv * dv[i]) / sigma_color
-                    add_residual(H, b, J, r, w)
+                    r, J = _color(image, y, x, channel, seen, gain, surface, sigma_color)
+                    root, more = tukey(r, cut)
+                    cost += more
+                    _add(H, b, J, r, root * root)
                 constrains = True
             support += constrains
     for i in range(6):

@@ -16,9 +16,9 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, move_about
 from gs_pose_ros.pose.refinement import residuals
+from gs_pose_ros.pose.refinement.light import fit_gain
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.refinement.object_problem import linearize_object
-from gs_pose_ros.pose.refinement.residuals import fit_gain, tukey
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
@@ -159,15 +159,6 @@ def test_b_is_the_gradient_of_the_cost() -> None:
     a, n = b * scale, numeric * scale
     assert a @ n / (np.linalg.norm(a) * np.linalg.norm(n)) > 0.97
     assert np.linalg.norm(a) / np.linalg.norm(n) == pytest.approx(1, abs=0.15)
-
-
-def test_tukey_weight_is_the_slope_of_its_cost() -> None:
-    for r in (-5.0, -2.0, -0.3, 0.7, 3.9, 4.5):
-        weight, cost = tukey(r, 4.0)
-        slope = (tukey(r + 1e-5, 4.0)[1] - tukey(r - 1e-5, 4.0)[1]) / 2e-5
-        assert weight * r == pytest.approx(slope, abs=1e-6)
-        assert cost <= 16 / 6 + 1e-12
-    assert tukey(0.0, 4.0) == (1.0, 0.0)
 
 
 def test_moving_about_a_point_leaves_it_where_the_translation_says() -> None:
