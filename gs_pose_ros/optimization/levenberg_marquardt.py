@@ -26,6 +26,9 @@ _kernel_options: Any = {'nogil': True, 'error_model': 'numpy'}
 _kernel = {'cache': True, **_kernel_options}
 
 
+_linearized: dict[type, Callable[..., Any]] = {}  # by kind of problem
+
+
 def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
     """Compare a rendering at T [4, 4] with what was seen; made for each kind of problem p.
 
@@ -34,7 +37,7 @@ def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
     number of pixels that constrain the pose, and the list entries that drawing takes: if there are
     more than p.drawing has room for, nothing else has been done.
     """
-    raise NotImplementedError
+    return _linearized[type(p)](p, T, gain, H, gradients)  # from Python; kernels call it directly
 
 
 def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
@@ -54,6 +57,7 @@ def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
             return compiled if is_kind else None
 
         overload(linearize, jit_options=_kernel_options)(choose)
+        _linearized[kind] = linearized
         return kind
 
     return register
