@@ -3,6 +3,7 @@
 #   make setup    .venv with pinned requirements, ROS 2 from wheels, our interfaces built and
 #                 kernels compiled
 #   make test     lint, types, tests with coverage       make lint    the first two alone
+#   make kernels  tests of the kernels without a compiler, and what of them is run
 #   make demo     four nodes, a bag, a table             make bench   the benchmarks
 #   make colcon   colcon build, --symlink-install and test, on the ROS 2 of the wheels
 #
@@ -32,8 +33,9 @@ INTERFACES := CMakeLists.txt package.xml setup.py $(wildcard cmake/* cmake/*/* c
 
 # Numba looks for changes in a kernel's own file, not in those of the kernels that it calls.
 KERNELS := $(shell grep -rl --include='*.py' numba gs_pose_ros)
+KERNEL_TESTS := test/test_kernels.py test/rendering/test_render.py
 
-.PHONY: setup lint test demo bench gpu colcon clean
+.PHONY: setup lint test kernels demo bench gpu colcon clean
 
 setup: $(VENV)/.kernels
 
@@ -68,6 +70,11 @@ lint: $(VENV)/.interfaces
 
 test: lint setup
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term --cov-fail-under=85 $(PYTEST_ARGS)
+
+# As Python, which shows coverage what a kernel does, and overflow what it hides.
+kernels: $(VENV)/.interfaces
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m kernels $(KERNEL_TESTS) \
+		--cov --cov-config=test/kernels.coveragerc --cov-report=term-missing
 
 demo: setup
 	$(BIN)/gs-pose demo --out out/demo

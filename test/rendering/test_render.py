@@ -55,6 +55,7 @@ def differentiable(g: Gaussians, T: torch.Tensor) -> torch.Tensor:
     return Rasterize.apply(g.means, g.quats, g.log_scales, g.logit_opacities, g.sh, T, CAMERA)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize('degree', [0, 1, 2, 3])
 @pytest.mark.parametrize('spread', [0.05, 0.3])
 def test_values_and_gradients_equal_the_dense_definition(degree: int, spread: float) -> None:
@@ -97,6 +98,7 @@ def test_pose_gradient_equals_central_differences() -> None:
         assert analytic == pytest.approx(numeric, rel=2e-3, abs=2e-2)
 
 
+@pytest.mark.kernels
 def test_an_opaque_gaussian_hides_what_is_behind() -> None:
     g = Gaussians.from_points(
         np.array([[0, 0, 0.0], [0, 0, 0.1]]), np.array([[1, 0, 0], [0, 1, 0.0]]), 0.02, 0.998, 0
@@ -122,6 +124,7 @@ def test_empty_view_and_background() -> None:
     torch.testing.assert_close(color[3, 5], torch.tensor([0.2, 0.4, 0.6]))
 
 
+@pytest.mark.kernels
 def test_no_gaussian_at_all() -> None:
     empty = random_gaussians(10, 1, 0)[torch.zeros(10, dtype=torch.bool)]
     color, alpha, _ = render(empty, CAMERA, pose(0))
@@ -227,6 +230,7 @@ def test_a_few_large_gaussians_do_not_make_room_for_as_many_of_others() -> None:
     assert scratch.work(4, 1, 50, LARGE, 0).pairs.shape[1] >= 13_000
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(('near', 'far'), [(0.5, 0.5001), (0.5, 0.7), (0.011, 900.0)])
 def test_depths_are_sorted_stably(near: float, far: float) -> None:
     r = np.random.default_rng(0)
