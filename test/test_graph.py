@@ -97,6 +97,7 @@ def test_the_localizer_alone() -> None:
     assert 'output.tf_child:="odom"' in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_up_starts_nodes_that_answer_and_ends_them_cleanly(
     tmp_path: Path, how: signal.Signals
@@ -146,6 +147,7 @@ def test_up_starts_nodes_that_answer_and_ends_them_cleanly(
         assert 'Traceback' not in log.read_text(), log
 
 
+@pytest.mark.slow
 def test_stop_gives_the_exit_codes(tmp_path: Path) -> None:
     arguments = replace(GraphArguments(detect=False), database=str(tmp_path / 'objects'))
     with GraphProcesses(arguments, tmp_path) as processes:

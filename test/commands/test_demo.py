@@ -381,6 +381,7 @@ def test_arrivals_are_timed_and_sorted_by_kind_of_work() -> None:
         assert '250 ms' in text
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_ends_the_demo_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +397,7 @@ def test_a_node_that_dies_ends_the_demo_with_its_last_words(
         Demo(out=tmp_path).run()
 
 
+@pytest.mark.slow
 def test_a_killed_demo_takes_its_nodes_along(tmp_path: Path) -> None:
     command = [sys.executable, '-m', 'gs_pose_ros.cli', 'demo', '--out', str(tmp_path)]
     demo = subprocess.Popen(command, cwd=DATA.parents[1], stdout=subprocess.DEVNULL)

@@ -109,6 +109,7 @@ def errors(T: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     return 1e3 * np.linalg.norm(T[:3, 3] - truth[:3, 3]), np.rad2deg(angle)
 
 
+@pytest.mark.slow
 def test_found_followed_lost_and_found_again(
     world: World, reference: ObjectReference, line: list
 ) -> None:
@@ -161,6 +162,7 @@ def test_found_followed_lost_and_found_again(
         assert 0 < pose.pose.covariance[0] < 1e-4
 
 
+@pytest.mark.slow
 def test_the_service_and_the_library_give_equal_poses(
     world: World, reference: ObjectReference, line: list
 ) -> None:

@@ -166,6 +166,7 @@ def test_the_map_is_shown_to_who_comes_late(
     assert (rows[:, :3] <= means.max(0) + 1e-4).all()
 
 
+@pytest.mark.slow
 def test_a_replayed_bag_gives_what_the_offline_tracker_gives(
     world: World, start: Callable[..., LocalizerNode], maps: Path
 ) -> None:

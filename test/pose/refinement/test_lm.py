@@ -403,6 +403,7 @@ def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene)
     assert np.allclose(end.covariance() / scale, about_camera / scale, atol=0.05)
 
 
+@pytest.mark.slow
 def test_noise_moves_the_pose_as_far_as_the_covariance_says(scene: Scene) -> None:
     """Noise is all that differs between the pictures: it moves the pose about its mean."""
     refiner = replace(REFINER, splat_error=1.0, splat_offset=0.0, turned=0)
