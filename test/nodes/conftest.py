@@ -21,35 +21,15 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.msg import ObjectInfo, ObjectList
 from gs_pose_ros.nodes.runtime.conversions import camera_to_message
 from gs_pose_ros.nodes.runtime.stage import Stage
-from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
+from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns
+from test.fakes import CAMERA, make_reference
 
-CAMERA = Camera(60.0, 60.0, 31.5, 23.5, 64, 48)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
-def make_reference(object_id: str = 'mug', seed: int = 0) -> ObjectReference:
-    """A small cloud of colours, stored as an object would be."""
-    rng = np.random.default_rng(seed)
-    points = rng.uniform(-0.05, 0.05, (60, 3))
-    return ObjectReference(
-        object_id=object_id,
-        gaussians=Gaussians.from_points(points, rng.uniform(0, 1, (60, 3)), 0.01, 0.9, 0),
-        diameter_m=0.15,
-        box=np.stack([points.min(0), points.max(0)]),
-        views=ReferenceViews(
-            T_cam_obj=np.tile(np.eye(4), (4, 1, 1)),
-            intrinsics=np.tile([60.0, 60.0, 8.0, 8.0], (4, 1)),
-            color=np.zeros((4, 16, 16, 3), np.uint8),
-            mask=np.full((4, 16, 16), 255, np.uint8),
-        ),
-        facts={'psnr_heldout_db': 30.0},
-    )
 
 
 def image_message(

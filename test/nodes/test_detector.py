@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -12,40 +10,17 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from gs_pose_ros.estimate import Detection, PoseEstimate, Status
-from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.detector import DetectorNode
 from gs_pose_ros.nodes.runtime.conversions import estimate_to_message
-from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns
-from test.nodes.conftest import CAMERA, World, announce, header_at, make_reference
+from test.fakes import CAMERA, BrightPixels, make_reference
+from test.nodes.conftest import World, announce, header_at
 
 OK = ObjectDetectionArray.STATUS_OK
-
-
-class BrightPixels:
-    """Detects the bright part of an image as the first object."""
-
-    def __init__(self) -> None:
-        self.frames: list[RGBDFrame] = []
-        self.searched: list[list[str]] = []
-        self.efforts: list[float] = []
-        self.broken = False
-
-    def detect(
-        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
-    ) -> list[Detection]:
-        if self.broken:
-            raise ZeroDivisionError('a bug')
-        self.frames.append(frame)
-        self.searched.append([reference.object_id for reference in references])
-        self.efforts.append(effort)
-        mask = frame.color.mean(-1) > 0.9
-        if not mask.any():
-            return []
-        return [Detection.from_full_mask(references[0].object_id, 0.8, mask, (np.eye(4),))]
 
 
 def bright() -> np.ndarray:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
-from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
-from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.gs_refiner import RefinerNode
@@ -22,80 +17,14 @@ from gs_pose_ros.nodes.runtime.conversions import (
     detection_to_message,
     estimate_to_message,
 )
-from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
 from gs_pose_ros.srv import EstimatePose
-from test.nodes.conftest import CAMERA, World, announce, header_at, image_message
-
-START = se3.from_rotation_translation(np.eye(3), [0.0, 0.0, 0.5])
-
-
-class Follower:
-    """Moves 1 mm along x an image; loses the object in a dark one."""
-
-    def __init__(self) -> None:
-        self.masks: list[NDArray[np.bool_] | None] = []
-        self.refined = 0
-        self.tracked: list[int] = []
-        self.steps: list[float] = []  # predicted along x, m
-        self.gate = threading.Event()
-        self.gate.set()
-        self.broken = False
-
-    def refine(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        hypotheses: Sequence[NDArray[np.float64]],
-        mask: NDArray[np.bool_] | None = None,
-    ) -> PoseEstimate:
-        self.masks.append(mask)
-        self.refined += 1
-        self.gate.wait(10)
-        return self._answer(frame, hypotheses[0], Status.CONVERGED)
-
-    def track(
-        self,
-        frame: RGBDFrame,
-        reference: ObjectReference,
-        T_cam_obj: NDArray[np.float64],
-        T_predicted: NDArray[np.float64] | None = None,
-    ) -> PoseEstimate:
-        if T_predicted is not None:
-            self.steps.append(T_predicted[0, 3] - T_cam_obj[0, 3])
-        if self.broken:
-            raise ZeroDivisionError('a bug')
-        self.tracked.append(frame.stamp_ns)
-        T = T_cam_obj.copy()
-        T[0, 3] += 0.001
-        return self._answer(frame, T, Status.TRACKED)
-
-    def _answer(self, frame: RGBDFrame, T: NDArray[np.float64], status: Status) -> PoseEstimate:
-        if frame.color.mean() < 0.1:
-            return PoseEstimate(T, 0.0, Status.LOST, 'it is dark', stamp_ns=frame.stamp_ns)
-        return PoseEstimate(T, 0.9, status, covariance=np.eye(6) * 1e-6, iterations=3)
-
-
-class Everywhere:
-    """Finds the first object in every image that is not dark."""
-
-    def detect(
-        self, frame: RGBDFrame, references: Sequence[ObjectReference], effort: float = 1.0
-    ) -> list[Detection]:
-        if frame.color.mean() < 0.1:
-            return []
-        mask = np.ones(CAMERA.shape, bool)
-        mask[:5] = False
-        return [Detection.from_full_mask(references[0].object_id, 0.8, mask)]
-
-    def initialize(
-        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
-    ) -> list[PoseEstimate]:
-        return [PoseEstimate(START, 0.5, Status.INITIAL)]
-
+from test.fakes import CAMERA, START, Everywhere, Follower
+from test.nodes.conftest import World, announce, header_at, image_message
 
 DARK = np.zeros((*CAMERA.shape, 3), np.uint8)
 

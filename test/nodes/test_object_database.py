@@ -34,7 +34,8 @@ from gs_pose_ros.srv import (
     RemoveObject,
     SaveDatabase,
 )
-from test.nodes.conftest import LATCHED, World, header_at, make_reference
+from test.fakes import make_reference
+from test.nodes.conftest import LATCHED, World, header_at
 from test.objects.test_sources import CAMERA as BOARD_CAMERA
 from test.objects.test_sources import CHARUCO, draw_board, look_at_board
 

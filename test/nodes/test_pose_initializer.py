@@ -5,36 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.estimate import Detection, PoseEstimate, Status
-from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.geometry import se3
+from gs_pose_ros.estimate import Detection
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
 from gs_pose_ros.nodes.runtime.conversions import detection_to_message
-from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
-from test.nodes.conftest import CAMERA, World, header_at
-
-
-class AtTheMask:
-    """Two hypotheses on the ray through the middle of the mask."""
-
-    def __init__(self) -> None:
-        self.frames: list[RGBDFrame] = []
-
-    def initialize(
-        self, frame: RGBDFrame, reference: ObjectReference, detection: Detection
-    ) -> list[PoseEstimate]:
-        self.frames.append(frame)
-        if detection.score > 0.95:
-            raise GsPoseError('the mask says nothing')
-        if detection.score < 0.1:
-            return []
-        rows, columns = np.nonzero(detection.full_mask(frame.camera.shape))
-        t = frame.camera.back_project([columns.mean(), rows.mean()], 0.5)
-        poses = [se3.from_rotation_translation(R, t) for R in (np.eye(3), np.diag([1, -1, -1]))]
-        return [PoseEstimate(T, 0.7, Status.INITIAL) for T in poses]
+from test.fakes import CAMERA, AtTheMask
+from test.nodes.conftest import World, header_at
 
 
 @pytest.fixture

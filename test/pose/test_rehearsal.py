@@ -7,7 +7,7 @@ import numpy as np
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import rehearsal
-from test.nodes.conftest import make_reference
+from test.fakes import make_reference
 from test.nodes.test_end_to_end import painted_box
 
 

@@ -18,7 +18,8 @@ from gs_pose_ros.recording.frame_decoding import (
     frame_from_messages,
     rectification_from_message,
 )
-from test.nodes.conftest import CAMERA, header_at, image_message
+from test.fakes import CAMERA
+from test.nodes.conftest import header_at, image_message
 
 RNG = np.random.default_rng(1)
 RGB = RNG.integers(0, 256, (48, 64, 3), np.uint8)

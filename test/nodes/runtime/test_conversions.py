@@ -30,7 +30,8 @@ from gs_pose_ros.nodes.runtime.conversions import (
     transform_to_message,
 )
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
-from test.nodes.conftest import header_at, make_reference
+from test.fakes import make_reference
+from test.nodes.conftest import header_at
 
 tangents = st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6)
 
