@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba import config as numba_config
 from numba.extending import overload
 from numpy.typing import NDArray
 
@@ -37,7 +38,9 @@ def linearize(p, T, gain, H, gradients) -> tuple[float, int, int]:
     number of pixels that constrain the pose, and the list entries that drawing takes: if there are
     more than p.drawing has room for, nothing else has been done.
     """
-    return _linearized[type(p)](p, T, gain, H, gradients)  # from Python; kernels call it directly
+    if numba_config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+        return _linearized[type(p)](p, T, gain, H, gradients)
+    raise NotImplementedError
 
 
 def problem(linearized: Callable[..., Any]) -> Callable[[type], type]:
