@@ -33,7 +33,8 @@ Result = TypeVar('Result')
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]  # shows how far a loop is
 
 LOCALIZERS: dict[Method, Callable[[], Localizer]] = {'lm': DepthLocalizer, 'paper': GSplatLoc}
-# From frame to frame the start is all that is known; in a map there are keyframes as well.
+# From frame to frame the start is all that is known; in a map there are keyframes as well, and the
+# tracker, which has them, does without other starts.
 PAIRWISE: dict[Method, Callable[[], Localizer]] = {**LOCALIZERS, 'lm': WideStart}
 NO_DEPTH = 'the depth image has too few valid pixels'
 

@@ -31,7 +31,8 @@ Protocol = Literal['a', 'b']
 MEANING = {
     'a': (
         'Each frame in a map of the frame before it alone, at its true pose, starting from that '
-        'pose; lm tries other starts where the map contradicts what that leads to. Constant '
+        'pose; where the map contradicts what that leads to, lm tries eight more starts round it '
+        '(WideStart), which the tracker of the node does not. Constant '
         'velocity continues the true motion of the two frames before (the first '
         'has one alone: no motion). GICP: small_gicp of the two depth '
         'images. Lost frames are counted, and left out of the errors.'
