@@ -214,12 +214,16 @@ def solve(
     iterations: int,
     convergence: float,
 ) -> Solution:
-    """`minimize` from T [4, 4] and a gain, with more room in p.drawing where drawing takes it."""
-    T, gain, used = T.copy(), gain.copy(), 0
+    """`minimize` from T [4, 4] and a gain, with more room in p.drawing where drawing takes it.
+
+    Where the room ends on the way, all begins anew: how much there was, which depends on what the
+    thread has drawn before, must not show in the result.
+    """
+    start, neutral = T, gain
     H, gradients = np.empty((6, 6)), np.empty((_BLOCKS, _BLOCKS, 6))
     while True:
-        steps, cost, support, needed = minimize(p, T, gain, iterations, convergence, H, gradients)
-        used += steps
+        T, gain = start.copy(), neutral.copy()
+        used, cost, support, needed = minimize(p, T, gain, iterations, convergence, H, gradients)
         if needed <= room(p.drawing):
             break
         p = p._replace(drawing=p.drawing.with_room(camera, needed))

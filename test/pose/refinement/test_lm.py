@@ -14,7 +14,8 @@ from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.database import ObjectReference
-from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, move_about
+from gs_pose_ros.optimization.drawing import draw_at
+from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, move_about, solve
 from gs_pose_ros.pose.refinement import residuals
 from gs_pose_ros.pose.refinement.light import fit_gain
 from gs_pose_ros.pose.refinement.lm import LMRefiner
@@ -602,3 +603,29 @@ def test_a_lone_hypothesis_far_off_is_joined_by_others(scene: Scene) -> None:
             errors.append(pose_error(estimate.T_cam_obj, T, reference())[0])
     assert max(errors[1::2]) < 1.5
     assert max(errors[::2]) > 10
+
+
+def test_what_the_thread_has_drawn_before_does_not_show(scene: Scene) -> None:
+    """Where the room for drawing ends on the way, the result is that of enough room at once."""
+    ref, level, truth = reference(), REFINER.fine[-1], scene.T_cam_obj[0]
+    start = truth.copy()
+    start[2, 3] *= 1.01  # smaller at first
+    window = ObjectWindow.around(Observation(scene.frame, ref), truth, 1.3, level.crop_size)
+    assert window is not None
+    problem = REFINER._problem(ref.gaussians, ref, window, level)
+    drawing = problem.drawing.with_room(window.camera, 100_000)
+    problem = problem._replace(drawing=drawing)
+    roomy = solve(problem, window.camera, start, NEUTRAL, 10, 1e-3)
+    needed, at_the_end = draw_at(drawing, start), draw_at(drawing, roomy.T)
+    assert needed < at_the_end
+    work = drawing.work._replace(pairs=drawing.work.pairs[:, :needed].copy())
+    starved = solve(
+        problem._replace(drawing=drawing._replace(work=work)),
+        window.camera,
+        start,
+        NEUTRAL,
+        10,
+        1e-3,
+    )
+    np.testing.assert_array_equal(starved.T, roomy.T)
+    assert starved.iterations == roomy.iterations
