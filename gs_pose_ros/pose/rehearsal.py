@@ -40,5 +40,7 @@ def rehearsal(reference: ObjectReference, use_depth: bool = True) -> tuple[RGBDF
     if use_depth:
         wall = distance + reference.diameter_m
         depth = np.where(mask, image.depth.numpy(), wall).astype(np.float32)
-    frame = RGBDFrame(color.clip(0, 1).astype(np.float32), depth, _CAMERA)
+    # In the order in memory of a camera's picture: kernels are compiled for each order.
+    color = np.ascontiguousarray(color.clip(0, 1), np.float32)
+    frame = RGBDFrame(color, depth, _CAMERA)
     return frame, Detection.from_full_mask(reference.object_id, 1.0, mask, (T_cam_obj,))
