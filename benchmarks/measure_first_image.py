@@ -63,17 +63,18 @@ class MeasureFirstImage:
         """Measure, print the table, write the file."""
         figures = origin('the first answer of nodes with registered objects', asdict(self))
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-        picture = read_bop_split(self.root, 'test')[self.image].read_frame(with_depth=True)
+        root, db, out = self.root.resolve(), self.db.resolve(), self.out.resolve()
+        picture = read_bop_split(root, 'test')[self.image].read_frame(with_depth=True)
         codes = {'ours': Path(__file__).parents[1]}
         if self.before is not None:
             codes['before'] = self.before.resolve()
         runs: dict[str, list[dict[str, float]]] = {}
         if self.fresh:
-            shutil.rmtree(self.db / '.prepared', ignore_errors=True)
-            runs['ours, objects not prepared'] = [self._started(codes['ours'], picture)]
+            shutil.rmtree(db / '.prepared', ignore_errors=True)
+            runs['ours, objects not prepared'] = [self._started(codes['ours'], db, picture)]
         for _ in range(self.runs):
             for name, code in codes.items():
-                runs.setdefault(name, []).append(self._started(code, picture))
+                runs.setdefault(name, []).append(self._started(code, db, picture))
         rows = {
             name: {key: median(run[key] for run in of_code) for key in of_code[0]}
             for name, of_code in runs.items()
@@ -83,16 +84,17 @@ class MeasureFirstImage:
             'meaning': 'Seconds from the activation of the detector (the start, of nodes that do '
             'not say when they are active) to its first answer, the number of objects in it, and '
             'to the first refined poses; and from the start of the processes to these two.',
-            'objects': len(ObjectDatabase(self.db).object_ids()),
+            'objects': len(ObjectDatabase(db).object_ids()),
             'medians': rows,
             'runs': runs,
         }
-        write_figures(self.out, 'first_image', figures)
+        write_figures(out, 'first_image', figures)
 
-    def _started(self, code: Path, picture: RGBDFrame) -> dict[str, float]:
+    def _started(self, code: Path, db: Path, picture: RGBDFrame) -> dict[str, float]:
         """One start; seconds."""
         os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 100))
         os.environ['PYTHONPATH'] = str(code)
+        os.chdir(code)  # python -m looks here first
         came: dict[str, Any] = {}
 
         def on_detections(msg: ObjectDetectionArray) -> None:
@@ -108,7 +110,7 @@ class MeasureFirstImage:
             camera_info_topic=_TOPICS[1],
             depth_topic=_TOPICS[2],
             image_reliability='reliable',
-            database=str(self.db.resolve()),
+            database=str(db),
         )
         with TemporaryDirectory() as logs, spinning_node('camera') as node:
             header = Header(frame_id='camera')

@@ -5,10 +5,11 @@ Rests for objects that gs_refiner tracks, and looks for them again when it says 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -26,8 +27,9 @@ from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, Stopw
 from gs_pose_ros.nodes.search_plan import SearchPlan, SearchSettings
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
-from gs_pose_ros.pose.rehearsal import rehearsal
+from gs_pose_ros.pose.rehearsal import painted_box, rehearsal
 from gs_pose_ros.pose.stages import Detector
+from gs_pose_ros.pose.verification.observation import Observation
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class DetectorNode(Stage[DetectorSettings]):
         self.while_configured.callback(self.destroy_lifecycle_publisher, self._out)
         self._searching = self.create_lifecycle_publisher(Header, '~/searching', QOS_OUT)
         self.while_configured.callback(self.destroy_lifecycle_publisher, self._searching)
-        own = (None, None) if self._method else (self._prepare, self._rehearse)
-        self._objects = ObjectWatch(self, *own)
+        if self._method is None:
+            _rehearse(self.settings.input.use_depth)
+        self._objects = ObjectWatch(self, None if self._method else self._prepare)
         self.while_configured.callback(self._objects.close)
 
     def activate(self) -> None:
@@ -90,10 +93,6 @@ class DetectorNode(Stage[DetectorSettings]):
 
     def _prepare(self, reference: ObjectReference) -> None:
         self.settings.detector.prepare(reference, self.settings.input.use_depth)
-
-    def _rehearse(self, reference: ObjectReference) -> None:
-        frame, _ = rehearsal(reference, self.settings.input.use_depth)
-        self.settings.detector.detect(frame, [reference])
 
     def _detect(self, images: ImageSet) -> None:
         watch, header = Stopwatch(), images.header
@@ -174,6 +173,20 @@ class DetectorNode(Stage[DetectorSettings]):
             messages.append(detection_to_message(header, detection, instance))
         out.detections = messages
         self._out.publish(out)
+
+
+@functools.cache
+def _rehearse(use_depth: bool) -> None:
+    """Load the compiled code, once in a process; with few templates, as only the code counts."""
+    box = painted_box()
+    frame, detection = rehearsal(box, use_depth)
+    detector = TemplateDetector()
+    depth, color = (
+        replace(p, templates=replace(p.templates, viewpoints=8, in_plane=4))
+        for p in (detector.depth_proposals, detector.color_proposals)
+    )
+    replace(detector, depth_proposals=depth, color_proposals=color).detect(frame, [box])
+    detector.first_check.glance(Observation(frame, box), detection.pose_hints)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@ this node's: the other stages are called as core methods, which costs no image a
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -38,11 +39,11 @@ from gs_pose_ros.nodes.runtime.other_settings import OtherSettings
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.nodes.tracks import Track, Tracks
-from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName, Refiners
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.rehearsal import rehearsal
+from gs_pose_ros.pose.refinement.lm import LMRefiner
+from gs_pose_ros.pose.rehearsal import painted_box, rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
@@ -104,8 +105,9 @@ class RefinerNode(Stage[RefinerSettings]):
         self._out = PoseOutput(self)
         self.while_configured.callback(self._out.close)
         faked = self._refine_method or self._track_method
-        own = (None, None) if faked else (self.settings.lm.prepare, self._rehearse)
-        self._objects = ObjectWatch(self, *own)
+        if not faked:
+            _rehearse(self.settings.input.use_depth)
+        self._objects = ObjectWatch(self, None if faked else self.settings.lm.prepare)
         self.while_configured.callback(self._objects.close)
         # `~/estimate_pose` finds what the graph finds: the other stages' settings are theirs.
         self._detector = OtherSettings(self, 'detector', TemplateDetector(), 'detector.')
@@ -197,14 +199,6 @@ class RefinerNode(Stage[RefinerSettings]):
         due = tracks.due()
         if self._pending or (due and self._history.newest_ns() > due[0].stamp_ns):
             self._worker.put(None)
-
-    def _rehearse(self, reference: ObjectReference) -> None:
-        frame, detection = rehearsal(reference, self.settings.input.use_depth)
-        T_cam_obj, lm = detection.pose_hints[0], self.settings.lm
-        lm.refine(frame, reference, [T_cam_obj], detection.full_mask(frame.camera.shape))
-        lm.track(frame, reference, T_cam_obj)
-        # Asked when a pose looks doubtful.
-        lm.verification.keypoints(Observation(frame, reference), T_cam_obj)
 
     def _begin(self, msg: ObjectPoseArray, tracks: Tracks) -> None:
         """Refine initial poses in the image they belong to."""
@@ -375,6 +369,18 @@ class RefinerNode(Stage[RefinerSettings]):
         self._out.publish(header, ObjectPoseArray.STATUS_ERROR, reason)
         if followed:
             self._answer_lost(header, followed, reason)
+
+
+@functools.cache
+def _rehearse(use_depth: bool) -> None:
+    """Load the compiled code, once in a process."""
+    box, lm = painted_box(), LMRefiner()
+    frame, detection = rehearsal(box, use_depth)
+    T_cam_obj = detection.pose_hints[0]
+    lm.refine(frame, box, [T_cam_obj], detection.full_mask(frame.camera.shape))
+    lm.track(frame, box, T_cam_obj)
+    # Asked when a pose looks doubtful.
+    lm.verification.keypoints(Observation(frame, box), T_cam_obj)
 
 
 def main(args: Sequence[str] | None = None) -> None:

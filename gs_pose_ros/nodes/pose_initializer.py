@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,9 +25,8 @@ from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
 from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, Stopwatch, run
-from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
-from gs_pose_ros.pose.rehearsal import rehearsal
+from gs_pose_ros.pose.rehearsal import painted_box, rehearsal
 from gs_pose_ros.pose.stages import Initializer
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 
@@ -53,8 +53,11 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         """Prepare the outputs and learn of the objects."""
         self._out = self.create_lifecycle_publisher(ObjectPoseArray, '~/initial_poses', QOS_OUT)
         self.while_configured.callback(self.destroy_lifecycle_publisher, self._out)
-        own = (None, None) if self._method else (self.settings.retrieval.prepare, self._rehearse)
-        self._objects = ObjectWatch(self, *own)
+        if self._method is None:
+            _rehearse(self.settings.input.use_depth)
+        self._objects = ObjectWatch(
+            self, None if self._method else self.settings.retrieval.prepare
+        )
         self.while_configured.callback(self._objects.close)
 
     def activate(self) -> None:
@@ -104,10 +107,6 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             reason = 'detections whose image is not held: it was lost, or raise `history`'
             self.fault('history', reason)
             self._publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
-
-    def _rehearse(self, reference: ObjectReference) -> None:
-        frame, detection = rehearsal(reference, self.settings.input.use_depth)
-        self.settings.retrieval.initialize(frame, reference, detection)
 
     def _initialize(self, item: tuple[ImageSet, ObjectDetectionArray]) -> None:
         watch, (images, msg) = Stopwatch(), item
@@ -172,6 +171,14 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         out = ObjectPoseArray(header=header, status=status, reason=reason, compute_time=seconds)
         out.poses = list(poses)
         self._out.publish(out)
+
+
+@functools.cache
+def _rehearse(use_depth: bool) -> None:
+    """Load the compiled code, once in a process."""
+    box = painted_box()
+    frame, detection = rehearsal(box, use_depth)
+    TemplateRetrieval(viewpoints=8, in_plane=4).initialize(frame, box, detection)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -223,6 +223,7 @@ class FrameInput:
         self._waiting = dict.fromkeys(self._waiting, 0)
         self._last_set = time.monotonic()
         self.joined += 1
+        self._node.hears_camera = True
         age_ns = self._node.get_clock().now().nanoseconds - stamp_to_ns(color.header.stamp)
         self._ages_ms.append(age_ns / 1e6)
         self._on_images(ImageSet(color, info, depth))

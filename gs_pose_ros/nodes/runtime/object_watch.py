@@ -20,14 +20,12 @@ class ObjectWatch:
     """The objects that can be used now, loaded from the directory that the list names.
 
     `references` and `unusable` (object id to reason) are replaced, never changed: a reader may
-    hold on to what it took. In a thread of the executor, after they can be used, `rehearse(first)`
-    is called for the first object there is, and `prepare(reference)` for each new one.
+    hold on to what it took. As long as no camera is heard `prepare(reference)` is called for each
+    new one: the first image would do the same, and does not share the processor with it.
     """
 
-    def __init__(
-        self, node: Stage[Any], prepare: Prepare | None = None, rehearse: Prepare | None = None
-    ) -> None:
-        self._node, self._prepare, self._rehearse = node, prepare, rehearse
+    def __init__(self, node: Stage[Any], prepare: Prepare | None = None) -> None:
+        self._node, self._prepare = node, prepare
         self._loaded: dict[str, tuple[tuple[str, str], ObjectReference]] = {}
         self.references: dict[str, ObjectReference] = {}
         self.unusable: dict[str, str] = {}
@@ -84,14 +82,11 @@ class ObjectWatch:
 
     def _get_ready(self, reference: ObjectReference) -> None:
         """Do the slow first-time work; should it fail, the first image will say so."""
-        if self._prepare is None:
+        if self._prepare is None or self._node.hears_camera:
             return
         watch = Stopwatch()
         try:
             self._prepare(reference)
-            if self._rehearse is not None:  # what is compiled serves all objects
-                self._rehearse, rehearse = None, self._rehearse
-                rehearse(reference)
         except Exception as error:  # the node's boundary
             self._node.failed(error)
         self._node.get_logger().info(f'{reference.object_id} is ready after {watch():.1f} s')

@@ -76,6 +76,7 @@ class Stage(LifecycleNode, Generic[S]):
         self.durations_s: deque[float] = deque(maxlen=100)  # of the stage's work per image
         self.worked = 0  # images
         self.active = False
+        self.hears_camera = False  # whether images have come since it was activated
         # End what `configure` and `activate` began, the latest first: nothing wakes a worker that
         # is gone. Each thing as soon as it is made: Ctrl-C may come before the next one.
         self.while_configured = ExitStack()
@@ -153,7 +154,7 @@ class Stage(LifecycleNode, Generic[S]):
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
         """Active to inactive."""
-        self.active = False
+        self.active = self.hears_camera = False
         return self._transition('deactivate', self.deactivate, super().on_deactivate, state)
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
