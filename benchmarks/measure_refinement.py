@@ -25,7 +25,7 @@ from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.evaluation.pose_error import add_error, adds_error, rotation_translation_error
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
@@ -47,7 +47,7 @@ class ICPRefiner:
     def refine(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         hypotheses: Sequence[Pose],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:
@@ -90,7 +90,7 @@ class WithoutDepth:
     def refine(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         hypotheses: Sequence[Pose],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:

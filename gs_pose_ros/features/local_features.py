@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 
 CHUNK = 500  # keypoints compared at a time: tables of all with all would fill the memory
 # A mask's surroundings (px) belong to the descriptors of the keypoints in it.
@@ -47,7 +47,7 @@ class FrameFeatures:
 
     @classmethod
     def around(
-        cls, frame: RGBDFrame, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+        cls, frame: RGBDFrame, reference: SplatObject, T_cam_obj: NDArray[np.float64]
     ) -> FrameFeatures | None:
         """The keypoints where the object would be at a pose; None if that is not in the image."""
         center = reference.center_in(T_cam_obj)

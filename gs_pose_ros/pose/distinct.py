@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 
 Item = TypeVar('Item')
 
@@ -28,7 +28,7 @@ def distinct(
 
 
 def largest_shift(
-    reference: ObjectReference, T_a: NDArray[np.float64], T_b: NDArray[np.float64]
+    reference: SplatObject, T_a: NDArray[np.float64], T_b: NDArray[np.float64]
 ) -> float:
     """How far apart (m) two poses T_cam_obj [4, 4] are: the centre, or the rim by rotation."""
     center_a, center_b = reference.center_in(T_a), reference.center_in(T_b)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gs_pose_ros.estimate import Detection, PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 
 
 class Detector(Protocol):
@@ -46,7 +47,7 @@ class Refiner(Protocol):
     def refine(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         hypotheses: Sequence[NDArray[np.float64]],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:
@@ -65,7 +66,7 @@ class Tracker(Protocol):
     def track(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         T_cam_obj: NDArray[np.float64],
         T_predicted: NDArray[np.float64] | None = None,
     ) -> PoseEstimate:

@@ -149,7 +149,7 @@ class TemplateDetector:
         return poses, KeypointPairs.of(features, reference)
 
     def _verify(
-        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
+        self, observation: Observation[ObjectReference], poses: Sequence[NDArray[np.float64]]
     ) -> list[_Found]:
         """Of the proposed poses (best first) those that fit: glance, check, refine, turn."""
 
@@ -169,7 +169,7 @@ class TemplateDetector:
         return self._fittest(self._catching_up(found))
 
     def _promising(
-        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
+        self, observation: Observation[ObjectReference], poses: Sequence[NDArray[np.float64]]
     ) -> list[NDArray[np.float64]]:
         """The most similar proposals and, of the others, those that look best when rendered.
 
@@ -182,7 +182,7 @@ class TemplateDetector:
         return similar + [f.T_cam_obj for f in looking]
 
     def _roughly_refined(
-        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
+        self, observation: Observation[ObjectReference], poses: Sequence[NDArray[np.float64]]
     ) -> list[_Found]:
         """The poses after the coarsest level, best first; those that meet there are one."""
 
@@ -193,7 +193,7 @@ class TemplateDetector:
         return distinct(_best_first(found), _is_same_pose)
 
     def _looked_at(
-        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
+        self, observation: Observation[ObjectReference], poses: Sequence[NDArray[np.float64]]
     ) -> list[_Found]:
         """The poses with the detector's first check."""
         # The foreground says how well a pose fits, not whether the object is there: not asked yet.
@@ -202,7 +202,7 @@ class TemplateDetector:
 
     def _refined(
         self,
-        observation: Observation,
+        observation: Observation[ObjectReference],
         T_cam_obj: NDArray[np.float64],
         levels: Sequence[PyramidLevel],
     ) -> _Found:
@@ -216,7 +216,7 @@ class TemplateDetector:
         return [f for f in found if f.check.score >= _CATCHING_UP * self.min_score]
 
     def _verify_colors(
-        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
+        self, observation: Observation[ObjectReference], poses: Sequence[NDArray[np.float64]]
     ) -> list[_Found]:
         """Without depth: cut the object out where a template fits, then retrieve and refine.
 
@@ -242,7 +242,7 @@ class TemplateDetector:
         return [f for f in found if near < f.T_cam_obj[2, 3] < far]
 
     def _places(
-        self, observation: Observation, poses: Sequence[NDArray[np.float64]]
+        self, observation: Observation[ObjectReference], poses: Sequence[NDArray[np.float64]]
     ) -> list[NDArray[np.float64]]:
         """The first pose of every place in the picture, so many places as are cut out."""
         camera, diameter_m = observation.frame.camera, observation.reference.diameter_m
@@ -255,7 +255,7 @@ class TemplateDetector:
         return distinct(poses, same, self.places)
 
     def _refined_in_a_cut(
-        self, observation: Observation, T_cam_obj: NDArray[np.float64]
+        self, observation: Observation[ObjectReference], T_cam_obj: NDArray[np.float64]
     ) -> _Found | None:
         """The best pose within what is cut out about a rough one; None if that fails."""
         mask = cut_out(observation, T_cam_obj)
@@ -333,7 +333,7 @@ class TemplateDetector:
         return fine.scored(max(fine.check.score, found.check.score) if fine.check.score > 0 else 0)
 
     def visible_mask(
-        self, observation: Observation, T_cam_obj: NDArray[np.float64]
+        self, observation: Observation[ObjectReference], T_cam_obj: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
         """The part [H, W] of the rendered silhouette that nothing hides."""
         frame, reference = observation.frame, observation.reference

@@ -10,8 +10,8 @@ from scipy.spatial import KDTree
 
 from gs_pose_ros.bounds import Angle
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.objects.prepared import once_per_object
+from gs_pose_ros.objects.splat_object import SplatObject
 
 # A cup is round but for its handle: so much of its surface (mean distance, in diameters) may miss
 # the surface of the turned object.
@@ -32,14 +32,14 @@ class LookAlikes:
     step_deg: Angle = 20.0
 
     def poses(
-        self, reference: ObjectReference, T_cam_obj: NDArray[np.float64]
+        self, reference: SplatObject, T_cam_obj: NDArray[np.float64]
     ) -> list[NDArray[np.float64]]:
         """The pose T_cam_obj [4, 4] after every such turn, the identity left out."""
         return [T_cam_obj @ turn for turn in _turns(reference, self.step_deg)]
 
 
 def turned_about(
-    reference: ObjectReference, T_cam_obj: NDArray[np.float64], count: int, angle_deg: float
+    reference: SplatObject, T_cam_obj: NDArray[np.float64], count: int, angle_deg: float
 ) -> list[NDArray[np.float64]]:
     """T_cam_obj [4, 4] turned by the angle about `count` axes through the centre, evenly spread.
 
@@ -53,7 +53,7 @@ def turned_about(
 
 
 @once_per_object
-def _turns(reference: ObjectReference, step_deg: float) -> NDArray[np.float64]:
+def _turns(reference: SplatObject, step_deg: float) -> NDArray[np.float64]:
     g = reference.gaussians
     points = g.means[g.opacities > 0.3].detach().double().numpy()
     points = points[:: max(1, len(points) // 3000)]

@@ -22,7 +22,7 @@ from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.pose.refinement.appearance import Adaptation, Exposure, PhotometricLoss, Target
 from gs_pose_ros.pose.refinement.gs_pose import refine_first
 from gs_pose_ros.pose.verification.check import Verification
@@ -78,7 +78,7 @@ class GS2PoseRefiner:
     def refine(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         hypotheses: Sequence[Pose],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:
@@ -96,9 +96,7 @@ class GS2PoseRefiner:
             lambda T: self.verification.verdict(observation, T),
         )
 
-    def _optimize(
-        self, reference: ObjectReference, window: ObjectWindow, T: Pose
-    ) -> tuple[Pose, int]:
+    def _optimize(self, reference: SplatObject, window: ObjectWindow, T: Pose) -> tuple[Pose, int]:
         """The pose of the lowest loss, and the renders used."""
         require(self.device)
         target, exposure = Target.of(window, self.device), Exposure.neutral(self.device)

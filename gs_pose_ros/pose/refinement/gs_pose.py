@@ -17,7 +17,7 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.motion import rigid_motion
 from gs_pose_ros.losses import ms_ssim, ssim
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.pose.refinement.appearance import Target
 from gs_pose_ros.pose.refinement.mask_alignment import align_to_mask
 from gs_pose_ros.pose.verification.check import PoseCheck, Verification
@@ -48,7 +48,7 @@ class GSPoseRefiner:
     def refine(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         hypotheses: Sequence[NDArray[np.float64]],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:
@@ -67,7 +67,7 @@ class GSPoseRefiner:
         )
 
     def _optimize(
-        self, reference: ObjectReference, window: ObjectWindow, T_init: NDArray[np.float64]
+        self, reference: SplatObject, window: ObjectWindow, T_init: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], int]:
         require(self.device)
         # Lines 4-8: quaternion and translation of the object start at identity. The translation is

@@ -26,6 +26,7 @@ from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.optimization.drawing import Drawing
 from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, solve
 from gs_pose_ros.parallel import map_threads
@@ -118,7 +119,7 @@ class LMRefiner:
     def refine(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         hypotheses: Sequence[NDArray[np.float64]],
         mask: NDArray[np.bool_] | None = None,
     ) -> PoseEstimate:
@@ -184,7 +185,7 @@ class LMRefiner:
         return candidate.check.fit * (self.first_factor if candidate.is_first else 1.0)
 
     def _worth_refining(
-        self, reference: ObjectReference, candidates: Sequence[_Candidate]
+        self, reference: SplatObject, candidates: Sequence[_Candidate]
     ) -> list[_Candidate]:
         """The best of them, each in a valley of its own."""
         ordered = sorted(candidates, key=self._belief, reverse=True)
@@ -240,17 +241,18 @@ class LMRefiner:
         checks = self.verification.check_all(observation, poses)
         return list(zip(checks, poses, strict=True))
 
-    def prepare(self, reference: ObjectReference) -> None:
+    def prepare(self, reference: SplatObject) -> None:
         """Make, or read from disk, all that is made of an object once."""
         self.look_alikes.poses(reference, np.eye(4))
-        keypoint_bank(reference)
+        if isinstance(reference, ObjectReference):
+            keypoint_bank(reference)
         for level in (*self.coarse, *self.fine):
             level.gaussians(reference, self.crop_padding)
 
     def track(
         self,
         frame: RGBDFrame,
-        reference: ObjectReference,
+        reference: SplatObject,
         T_cam_obj: NDArray[np.float64],
         T_predicted: NDArray[np.float64] | None = None,
     ) -> PoseEstimate:
@@ -340,7 +342,7 @@ class LMRefiner:
     def _level(
         self,
         gaussians: Gaussians,
-        reference: ObjectReference,
+        reference: SplatObject,
         window: ObjectWindow,
         T: _Pose,
         level: PyramidLevel,
@@ -355,7 +357,7 @@ class LMRefiner:
     def _problem(
         self,
         gaussians: Gaussians,
-        reference: ObjectReference,
+        reference: SplatObject,
         window: ObjectWindow,
         level: PyramidLevel,
     ) -> ObjectProblem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gs_pose_ros.gaussians import Gaussians
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.rendering.level_of_detail import for_resolution
 
 
@@ -21,7 +21,7 @@ class PyramidLevel:
     # distance is less exact.
     merged_px: float = 1.0
 
-    def gaussians(self, reference: ObjectReference, padding: float) -> Gaussians:
+    def gaussians(self, reference: SplatObject, padding: float) -> Gaussians:
         """The object's Gaussians, merged, for a window of `padding` diameters."""
         pixels = round(self.crop_size / self.merged_px)
         return for_resolution(reference.gaussians, padding * reference.diameter_m, pixels)

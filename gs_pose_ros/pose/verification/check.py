@@ -13,6 +13,7 @@ from gs_pose_ros.bounds import Count, CropSize, Extent, Positive, Share
 from gs_pose_ros.features.local_features import FrameFeatures
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.parallel import map_threads
 from gs_pose_ros.pose.verification.agreement import (
     color_agreement,
@@ -190,7 +191,7 @@ class Verification:
         tolerance_m = self.depth_tolerance * observation.reference.diameter_m
         return tolerance_m + _NOISE_SIGMAS * observation.frame.depth_noise.per_m2 * z**2
 
-    def _gaussians(self, reference: ObjectReference) -> Gaussians:
+    def _gaussians(self, reference: SplatObject) -> Gaussians:
         extent = self.crop_padding * reference.diameter_m
         return for_resolution(reference.gaussians, extent, self.crop_size)
 
@@ -198,7 +199,7 @@ class Verification:
         self,
         window: ObjectWindow,
         image: NDArray[np.float32],
-        reference: ObjectReference,
+        reference: SplatObject,
         T_cam_obj: NDArray[np.float64],
         keypoints: int,
     ) -> PoseCheck:
@@ -290,8 +291,13 @@ class Verification:
         return self._judged(replace(check, keypoints=agreeing)) if agreeing else check
 
     def keypoints(self, observation: Observation, T_cam_obj: NDArray[np.float64]) -> int:
-        """How many of the frame's keypoints around the object agree with a pose."""
+        """How many of the frame's keypoints around the object agree with a pose.
+
+        None do of an object without reference views.
+        """
         frame, reference = observation.frame, observation.reference
+        if not isinstance(reference, ObjectReference):
+            return 0
         features = FrameFeatures.around(frame, reference, T_cam_obj)
         if features is None:
             return 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.frame import DepthNoise, warp_window, window_coverage
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.database import ObjectReference
+from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.pose.verification.observation import Observation
 
 
@@ -66,7 +66,7 @@ class ObjectWindow:
 
 def place_window(
     camera: Camera,
-    reference: ObjectReference,
+    reference: SplatObject,
     T_cam_obj: NDArray[np.float64],
     padding: float,
     size: int,
