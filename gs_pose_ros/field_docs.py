@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 
-def field_docs(cls: type) -> dict[str, str]:
+@functools.cache
+def field_docs(cls: type) -> Mapping[str, str]:
     """Per field of a dataclass the comment beside it, or else the one in the lines above it."""
     out: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(owner):
             continue
         try:
-            source = inspect.getsource(owner)
+            source = _source(owner)
         except (OSError, TypeError):  # made at run time, or shipped without source
             continue
         above: list[str] = []
@@ -25,7 +28,16 @@ def field_docs(cls: type) -> dict[str, str]:
             if code and name.isidentifier():
                 out[name] = (comment or ' '.join(above)).strip()
             above = [*above, comment] if comment and not code else []
-    return out
+    return MappingProxyType(out)
+
+
+def _source(cls: type) -> str:
+    for _ in range(10):
+        try:
+            return inspect.getsource(cls)
+        except SystemError:  # Python 3.11 with other threads: "AST constructor recursion depth"
+            continue
+    raise OSError(f'the source of {cls.__name__} cannot be parsed')
 
 
 def _lines(source: str) -> Iterator[tuple[str, str]]:
