@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.rendering.numba_rasterizer import Splats, Work, draw, view_of, work_for
+from gs_pose_ros.rendering.numba_rasterizer import Splats, draw, view_of, work_for
+from gs_pose_ros.rendering.work_arrays import Work
 
 _kernel = {'nogil': True, 'error_model': 'numpy'}
 # Planes of a picture that was drawn, after the three of the colour.

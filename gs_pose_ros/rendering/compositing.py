@@ -48,6 +48,18 @@ _DIGIT, _DIGITS = 11, 2048
 _E1, _E3, _E4, _E5, _E6, _E7 = (f32(1 / k) for k in (8, 6, 24, 120, 720, 5040))
 
 
+@numba.njit(**kernel)
+def tile_columns(width):
+    """How many tiles cover a row of so many pixels."""
+    return (width + TILE_WIDTH - 1) // TILE_WIDTH
+
+
+@numba.njit(**kernel)
+def tile_rows(height):
+    """How many tiles cover a column of so many pixels."""
+    return (height + TILE_HEIGHT - 1) // TILE_HEIGHT
+
+
 @numba.njit(inline='always', **kernel)
 def _exp_minus(s):
     """exp(-s) for 0 <= s <= 6, without the call that keeps a loop from vectorising."""

@@ -6,11 +6,9 @@ thread; `Rasterize` is the same for autograd. The kernels are in `projection` an
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numba
@@ -23,8 +21,6 @@ from torch import Tensor
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.rendering.compositing import (
-    TILE_HEIGHT,
-    TILE_WIDTH,
     composite,
     composite_backward,
     count_tiles,
@@ -32,20 +28,22 @@ from gs_pose_ros.rendering.compositing import (
     gather_gradients,
     in_depth_order,
     sort_by_depth,
+    tile_columns,
     tile_offsets,
+    tile_rows,
 )
 from gs_pose_ros.rendering.projection import (
     DEPTH,
     GRADIENTS,
     HIDDEN,
     PREPARED,
-    PROJECTED,
     VIEW,
     kernel,
     prepare,
     project,
 )
 from gs_pose_ros.rendering.projection_gradient import project_backward
+from gs_pose_ros.rendering.work_arrays import Scratch, Work
 
 # The default layer ("workqueue") aborts when two Python threads render at once.
 numba_config.THREADING_LAYER = 'threadsafe'  # pyright: ignore[reportAttributeAccessIssue]
@@ -56,70 +54,7 @@ Pose = NDArray[np.float64]  # [4, 4] T_cam_obj
 _SMALL_PICTURE = 112 * 112
 
 
-class Work(NamedTuple):
-    """Arrays that the kernels of a picture fill; the first axis is for pictures drawn at once."""
-
-    projected: NDArray[np.float32]  # [S, N, 14]
-    depths: NDArray[np.float32]  # [S, N] of what is visible, near to far
-    order: NDArray[np.int32]  # [S, N] which Gaussians these are
-    other_depths: NDArray[np.float32]  # [S, N] scratch for sorting
-    other_order: NDArray[np.int32]  # [S, N]
-    gaussians: NDArray[np.float32]  # [S, N, 14] what is visible, near to far
-    starts: NDArray[np.int64]  # [S, chunks, tiles] where the entries of a part begin
-    offsets: NDArray[np.int64]  # [S, tiles + 1] where those of a tile begin
-    pairs: NDArray[np.int32]  # [S, P] for each tile its Gaussians, near to far
-
-    @classmethod
-    def shapes(
-        cls, pictures: int, chunks: int, n: int, camera: Camera, pairs: int
-    ) -> dict[str, tuple[tuple[int, ...], type]]:
-        """Shape and type of each array."""
-        tile_count = _tiles_x(camera.width) * _tiles_y(camera.height)
-        shapes: dict[str, tuple[tuple[int, ...], type]] = {
-            'projected': ((n, PROJECTED), np.float32),
-            'depths': ((n,), np.float32),
-            'order': ((n,), np.int32),
-            'other_depths': ((n,), np.float32),
-            'other_order': ((n,), np.int32),
-            'gaussians': ((n, PROJECTED), np.float32),
-            'starts': ((chunks, tile_count), np.int64),
-            'offsets': ((tile_count + 1,), np.int64),
-            'pairs': ((pairs,), np.int32),
-        }
-        return {name: ((pictures, *shape), dtype) for name, (shape, dtype) in shapes.items()}
-
-
-class _Scratch(threading.local):
-    """The arrays of this thread, which only grow: no allocation in a steady state."""
-
-    def __init__(self) -> None:
-        self._memory: dict[str, NDArray[np.uint8]] = {}
-
-    def work(self, pictures: int, chunks: int, n: int, camera: Camera, pairs: int) -> Work:
-        """Arrays for `pictures` at once, each with `pairs` list entries or more."""
-        held = self._memory['pairs'].size // 4 // pictures if 'pairs' in self._memory else 0
-        pairs = max(held, pairs + pairs // 10, 4 * n + 64)
-        arrays = {}
-        for name, (shape, dtype) in Work.shapes(pictures, chunks, n, camera, pairs).items():
-            size = math.prod(shape) * np.dtype(dtype).itemsize
-            memory = self._memory.get(name)
-            if memory is None or memory.size < size:
-                memory = self._memory[name] = np.empty(size, np.uint8)
-            arrays[name] = memory[:size].view(dtype).reshape(shape)
-        return Work(**arrays)
-
-
-_scratch = _Scratch()
-
-
-@numba.njit(**kernel)
-def _tiles_x(width):
-    return (width + TILE_WIDTH - 1) // TILE_WIDTH
-
-
-@numba.njit(**kernel)
-def _tiles_y(height):
-    return (height + TILE_HEIGHT - 1) // TILE_HEIGHT
+_scratch = Scratch()
 
 
 @numba.njit(**kernel)
@@ -162,7 +97,7 @@ def _compiled(parallel: bool) -> Callable[..., tuple[int, int]]:
         if parallel:  # a kernel is found in numba's cache by its code and such constants
             pass
         height, _, width = image.shape
-        n, tiles_x, tiles_y = prepared.shape[0], _tiles_x(width), _tiles_y(height)
+        n, tiles_x, tiles_y = prepared.shape[0], tile_columns(width), tile_rows(height)
         projected, gaussians = work.projected[slot], work.gaussians[slot]
         depths, order = work.depths[slot], work.order[slot]
         entries, offsets, pairs = work.starts[slot], work.offsets[slot], work.pairs[slot]
@@ -235,7 +170,7 @@ def _draw_backward(
 ):  # fmt: skip
     """Gradients of the picture of one object."""
     height, _, width = image.shape
-    tiles_x, tiles_y = _tiles_x(width), _tiles_y(height)
+    tiles_x, tiles_y = tile_columns(width), tile_rows(height)
     gaussians, offsets, pairs = work.gaussians[0], work.offsets[0], work.pairs[0]
     chunks = v_pose.shape[0]
     for c in numba.prange(chunks):

@@ -16,11 +16,11 @@ from gs_pose_ros.rendering import render
 from gs_pose_ros.rendering.compositing import sort_by_depth
 from gs_pose_ros.rendering.numba_rasterizer import (
     Rasterize,
-    _Scratch,
     rasterize,
     rasterize_batch,
     rasterize_scene,
 )
+from gs_pose_ros.rendering.work_arrays import Scratch
 
 from .dense_reference import render_dense
 
@@ -222,7 +222,7 @@ def test_gaussians_that_cover_the_whole_picture() -> None:
 
 def test_a_few_large_gaussians_do_not_make_room_for_as_many_of_others() -> None:
     """List entries are kept by number, not by Gaussian."""
-    scratch = _Scratch()
+    scratch = Scratch()
     assert scratch.work(1, 1, 50, LARGE, 13_000).pairs.shape[1] >= 13_000
     assert scratch.work(1, 1, 100_000, LARGE, 0).pairs.shape[1] < 5 * 100_000
     # What was needed once is there from then on, and shared by pictures drawn at once.
