@@ -17,7 +17,7 @@ import tyro
 from figures import DEMO, RESULTS, milliseconds, origin, print_table, write_figures
 from numpy.typing import NDArray
 
-from gs_pose_ros.commands.demo import DemoData, RegistrationRecord
+from gs_pose_ros.commands.demo_data import DemoData, RegistrationRecord
 from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.evaluation.evaluation import cell
 from gs_pose_ros.evaluation.truth import read_truth

@@ -2,137 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from gs_pose_ros.commands.replay import read_frames
+from gs_pose_ros.commands.demo_data import DATA, DemoData, RegistrationRecord
+from gs_pose_ros.commands.demo_results import (
+    accuracy_table,
+    latency_table,
+    save_picture,
+    to_uint8,
+)
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.evaluation import Evaluation, evaluate_poses
 from gs_pose_ros.evaluation.report import write_report
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.extras import POSE_EVALUATION, require_modules
-from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.visualization import OverlayObject, draw_overlay
 
 if TYPE_CHECKING:
     from gs_pose_ros.clients.bag_player import BagPlayer
     from gs_pose_ros.clients.demo_client import ArrivalWatch
-    from gs_pose_ros.clients.pose_collector import Estimate, PoseCollector
+    from gs_pose_ros.clients.pose_collector import PoseCollector
     from gs_pose_ros.clients.spinning import Node
 
-PACKAGE = Path(__file__).resolve().parents[1]
-DATA = PACKAGE.parent / 'examples' / 'demo'
 # Of the demo's bag; its pictures are compressed.
 COLOR = '/camera/color/image_raw'
 INFO = '/camera/color/camera_info'
 DEPTH = '/camera/depth/image_raw'
 PLAYED = (f'{COLOR}/compressed', INFO, f'{DEPTH}/compressed', '/tf')  # one message a frame each
-# What decides how an object looks once it is registered.
-_REGISTRATION_CODE = ('objects/*.py', 'rendering/*.py', 'gaussians.py', 'losses.py', 'frame.py')
-
-
-@dataclass(frozen=True)
-class DemoData:
-    """The folder made by benchmarks/make_demo_bag.py."""
-
-    root: Path
-
-    @property
-    def bag(self) -> Path:
-        """The recording to be replayed."""
-        return self.root / 'bag'
-
-    @property
-    def references(self) -> Path:
-        """The BOP split with the pictures that objects are registered from."""
-        return self.root / 'train'
-
-    @cached_property
-    def names(self) -> dict[int, str]:
-        """The names of the objects by their number in the BOP files.
-
-        Raises:
-            GsPoseError: the data is not there.
-
-        """
-        path = self.root / 'models' / 'models_info.json'
-        try:
-            infos = json.loads(path.read_text())
-            return {int(number): str(info['name']) for number, info in infos.items()}
-        except FileNotFoundError as error:
-            raise GsPoseError(
-                f"{path}: missing; --data must name the repository's examples/demo"
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GsPoseError(f'{path}: not readable: {error!r}') from error
-
-    @cached_property
-    def frames(self) -> list[RGBDFrame]:
-        """The bag's frames, read without ROS."""
-        frames = list(read_frames(self.bag))
-        if not frames:
-            raise GsPoseError(f'{self.bag}: holds no frame')
-        return frames
-
-    def content(self, number: int) -> str:
-        """A hash of an object's pictures and of the code that registers them."""
-        digest = hashlib.sha256()
-        folder = self.references / f'{number:06d}'
-        files = sorted(p for p in folder.rglob('*') if p.is_file())
-        if not files:
-            raise GsPoseError(f'{folder}: no reference pictures')
-        code = sorted(p for pattern in _REGISTRATION_CODE for p in PACKAGE.glob(pattern))
-        for path in (*files, *code):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class RegistrationRecord:
-    """Which pictures the objects in a database were made from, so that a repeat can skip them."""
-
-    path: Path
-    database: ObjectDatabase
-
-    def is_current(self, object_id: str, content: str) -> bool:
-        """Whether the stored object was made from this content and was not touched since."""
-        try:
-            return self._read().get(object_id) == [content, self.database.revision(object_id)]
-        except GsPoseError:
-            return False
-
-    def note(self, object_id: str, content: str) -> None:
-        """Remember what the stored object was made from."""
-        entries = {**self._read(), object_id: [content, self.database.revision(object_id)]}
-        self.path.write_text(json.dumps(entries, indent=1))
-
-    def _read(self) -> dict[str, list[str]]:
-        try:
-            entries = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -308,7 +218,7 @@ class Demo:
             title='Demo: a bag through the four nodes',
             settings={'rate': self.rate, 'given up': str(arrivals.lost() or 'never')},
             seconds=seconds,
-            read_color=lambda name: _to_uint8(colors[stamp_of[name] or 0]),
+            read_color=lambda name: to_uint8(colors[stamp_of[name] or 0]),
         )
         facts = {
             name: {
@@ -318,9 +228,6 @@ class Demo:
             for name, reference in references.items()
         }
         return replace(evaluation, registration=facts)
-
-
-# --- steps -------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -414,68 +321,3 @@ def _settle(
         time.sleep(0.05)
         if collector.messages != seen:
             seen, since = collector.messages, time.monotonic()
-
-
-# --- results -----------------------------------------------------------------------------------
-
-
-def accuracy_table(evaluation: Evaluation) -> Table:
-    """One row an object: how many of its appearances got a pose, and how good these are."""
-    table = Table(title='poses through the nodes')
-    for label in ('object', 'images', 'recall', 'ADD(S)-0.1d', 'rotation', 'translation'):
-        table.add_column(label, justify='left' if label == 'object' else 'right')
-    for name, row in {**evaluation.figures['objects'], 'all': evaluation.overall}.items():
-        rotation, translation = row['median_rot_deg'], row['median_trans_mm']
-        table.add_row(
-            name,
-            str(row['n_instances']),
-            f'{row["posed"]:.1%}',
-            f'{row["adds_0.1d"]:.1%}',
-            '-' if rotation is None else f'{rotation:.2f} deg',
-            '-' if translation is None else f'{translation:.2f} mm',
-        )
-    return table
-
-
-def latency_table(seconds: Mapping[int, Mapping[str, float]], arrivals: ArrivalWatch) -> Table:
-    """p50 and p95 of each stage's work on an image, and from image to pose over DDS."""
-    values: dict[str, list[float]] = {
-        stage: [times[stage] for times in seconds.values() if stage in times]
-        for stage in ('detect', 'initialize')
-    }
-    values |= arrivals.work()
-    values['image to pose'] = list(arrivals.totals().values())
-    table = Table(title='latency')
-    for label in ('stage', 'images', 'p50', 'p95'):
-        table.add_column(label, justify='left' if label == 'stage' else 'right')
-    for stage, times in values.items():
-        cells = [f'{1000 * np.percentile(times, q):.0f} ms' for q in (50, 95)] if times else '--'
-        table.add_row(stage, str(len(times)), *cells)
-    return table
-
-
-def save_picture(
-    path: Path,
-    frames: Sequence[RGBDFrame],
-    estimates: Sequence[Estimate],
-    references: Mapping[str, ObjectReference],
-) -> None:
-    """Four frames of the bag at twice their size, with the poses that came for them."""
-    tiles = []
-    for k in np.linspace(0.1, 0.95, 4):
-        frame = frames[int(k * (len(frames) - 1))]
-        objects = [
-            OverlayObject(f'{name} {score:.2f}', T_cam_obj, references[name])
-            for stamp, name, T_cam_obj, score in estimates
-            if stamp == frame.stamp_ns and name in references
-        ]
-        camera = frame.camera.scaled(2)
-        color = cv2.resize(_to_uint8(frame.color), (camera.width, camera.height))
-        tiles.append(draw_overlay(color, camera, objects))
-    grid = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), grid[:, :, ::-1])
-
-
-def _to_uint8(color: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint(color * 255).astype(np.uint8)

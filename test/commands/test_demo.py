@@ -18,16 +18,9 @@ import trimesh
 from rich.console import Console
 
 from gs_pose_ros import graph
-from gs_pose_ros.commands.demo import (
-    DATA,
-    INFO,
-    Demo,
-    DemoData,
-    RegistrationRecord,
-    accuracy_table,
-    latency_table,
-    save_picture,
-)
+from gs_pose_ros.commands.demo import INFO, Demo
+from gs_pose_ros.commands.demo_data import DATA, DemoData, RegistrationRecord
+from gs_pose_ros.commands.demo_results import accuracy_table, latency_table, save_picture
 from gs_pose_ros.datasets.bop import read_bop_models, read_bop_split
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.evaluation import Evaluation, evaluate_poses
