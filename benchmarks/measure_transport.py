@@ -12,24 +12,33 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 from diagnostic_msgs.msg import DiagnosticArray
 from figures import RESULTS, milliseconds, origin, print_table, write_figures
 from numpy.typing import NDArray
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import Header
+from transport_listener import (
+    ANSWERS,
+    COLOR,
+    DEPTH,
+    DETECTIONS,
+    INFO,
+    POSES,
+    WIDTH,
+    Arrival,
+    ListenerSettings,
+    listening,
+)
 
 from gs_pose_ros.clients.spinning import spinning_node
 from gs_pose_ros.errors import GsPoseError
@@ -40,16 +49,15 @@ from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPoseArray
 from gs_pose_ros.nodes.runtime.conversions import (
     camera_to_message,
-    detection_from_message,
     detection_to_message,
     estimate_to_message,
     image_to_message,
     ns_to_stamp,
 )
-from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
-from gs_pose_ros.nodes.runtime.stage import QOS_OUT, Stage, StageSettings, run
+from gs_pose_ros.nodes.runtime.frame_input import InputSettings
+from gs_pose_ros.nodes.runtime.stage import QOS_OUT
 from gs_pose_ros.recording.bags import read_frames
-from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 
 HOP = (
     'A hop begins before publish() in one process (for images: of the first of colour, depth and '
@@ -61,117 +69,8 @@ AGE = (
     'where colour, depth and camera_info are joined.'
 )
 BAG = Path(__file__).parents[1] / 'examples' / 'demo' / 'bag'
-WIDTH, HEIGHT = 640, 480
-# In the namespace of the nodes, so that the listener needs no remapping.
-COLOR, INFO, DEPTH = (
-    f'/gs_pose/{topic}' for topic in ('color/image', 'color/camera_info', 'depth/image')
-)
-# Not the topics of the stages: these messages are nobody's answer.
-DETECTIONS, POSES = '/gs_pose/measured/detections', '/gs_pose/measured/initial_poses'
 HOPS = {COLOR: 'images', DETECTIONS: 'detections', POSES: 'initial_poses'}
-ANSWERS = {
-    'detector/detections': ObjectDetectionArray,
-    'pose_initializer/initial_poses': ObjectPoseArray,
-    'gs_refiner/poses': ObjectPoseArray,
-}
 TAKE_IMAGES = ('detector', 'pose_initializer', 'gs_refiner', 'listener')
-
-
-class Arrival(NamedTuple):
-    """When a message came, and when its content was decoded."""
-
-    topic: str
-    stamp_ns: int
-    arrived_ns: int  # monotonic, as the next
-    decoded_ns: int
-
-
-# --- the process that listens ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ListenerSettings(StageSettings):
-    """Parameters of the listener."""
-
-    input: InputSettings = field(default_factory=InputSettings)
-
-
-class Listener(Stage[ListenerSettings]):
-    """Takes images and messages in as the stages do, with their code, and notes when."""
-
-    def __init__(self, settings: ListenerSettings, note: Callable[[Arrival], None]) -> None:
-        super().__init__('listener', settings)
-        self._note = note
-
-    def activate(self) -> None:
-        """Subscribe to the images, to messages like those of the stages, and to their answers."""
-        self._worker = self.worker(self._decode_images, self._failed)
-        self._input = FrameInput(self, self.settings.input, self._on_images, self._worker.clear)
-        self._listen(ObjectDetectionArray, DETECTIONS, _decode_detections)
-        self._listen(ObjectPoseArray, POSES, _decode_poses)
-        for topic, kind in ANSWERS.items():
-            self._listen(kind, topic, lambda msg: None)
-
-    def deactivate(self) -> None:
-        """End the worker."""
-        self._worker.stop()
-
-    def facts(self) -> dict[str, str]:
-        """What came, for the diagnostics."""
-        return self._input.facts() if self.active else {}
-
-    def _on_images(self, images: ImageSet) -> None:
-        self._worker.put((time.monotonic_ns(), images))
-
-    def _decode_images(self, item: tuple[int, ImageSet]) -> None:
-        arrived_ns, images = item
-        images.frame(InputSettings())
-        self._note(Arrival(COLOR, images.stamp_ns, arrived_ns, time.monotonic_ns()))
-
-    def _failed(self, _: tuple[int, ImageSet], error: Exception) -> None:
-        self.failed(error)
-
-    def _listen(self, kind: type, topic: str, decode: Callable[[Any], None]) -> None:
-        def on_message(msg: Any) -> None:
-            arrived_ns = time.monotonic_ns()
-            decode(msg)
-            stamp_ns = stamp_to_ns(msg.header.stamp)
-            self._note(Arrival(topic, stamp_ns, arrived_ns, time.monotonic_ns()))
-
-        group = MutuallyExclusiveCallbackGroup()
-        self.create_subscription(kind, topic, on_message, QOS_OUT, callback_group=group)
-
-
-def _decode_detections(msg: ObjectDetectionArray) -> None:
-    for detection in msg.detections:
-        detection_from_message(detection, (HEIGHT, WIDTH)).full_mask((HEIGHT, WIDTH))
-
-
-def _decode_poses(msg: ObjectPoseArray) -> None:
-    for pose in msg.poses:
-        pose_from_message(pose.pose.pose)
-
-
-def listen(settings: ListenerSettings, arrivals: Any) -> None:
-    """The listener's process; arrivals go to the other process by a queue of multiprocessing."""
-    run(lambda: Listener(settings, arrivals.put), [])
-
-
-@contextmanager
-def listening(settings: ListenerSettings) -> Iterator[Any]:
-    """The queue of arrivals in a process of its own."""
-    context = get_context('spawn')
-    arrivals = context.Queue()
-    process = context.Process(target=listen, args=(settings, arrivals), daemon=True)
-    process.start()
-    try:
-        yield arrivals
-    finally:
-        process.terminate()
-        process.join(10.0)
-
-
-# --- the process that sends --------------------------------------------------------------------
 
 
 class Sender:
