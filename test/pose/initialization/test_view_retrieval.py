@@ -22,11 +22,6 @@ from test.synthetic import CAMERA, Scene, make_scene, pose_error, reference, sta
 RETRIEVAL = TemplateRetrieval(viewpoints=120, in_plane=20)
 
 
-@pytest.fixture(scope='module')
-def scene() -> Scene:
-    return make_scene([(reference(), standing())])
-
-
 def detection_of(scene: Scene, **kwargs: tuple[np.ndarray, ...]) -> Detection:
     return Detection.from_full_mask('tower', 0.9, scene.masks[0], **kwargs)
 

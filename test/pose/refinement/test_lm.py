@@ -1,4 +1,4 @@
-"""The Levenberg-Marquardt refiner: its derivatives, its answers and its refusals."""
+"""The Levenberg-Marquardt refiner: its answers and its refusals."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from gs_pose_ros.estimate import Status
-from gs_pose_ros.frame import DepthNoise, RGBDFrame
-from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.optimization.drawing import draw_at
-from gs_pose_ros.optimization.levenberg_marquardt import NormalEquations, move_about, solve
-from gs_pose_ros.pose.refinement import residuals
-from gs_pose_ros.pose.refinement.light import fit_gain
+from gs_pose_ros.optimization.levenberg_marquardt import solve
 from gs_pose_ros.pose.refinement.lm import LMRefiner
-from gs_pose_ros.pose.refinement.object_problem import linearize_object
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
-from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.synthetic import (
     CAMERA,
     Scene,
@@ -35,199 +27,9 @@ from test.synthetic import (
     table_pose,
 )
 
+from .close_up import NEUTRAL
+
 REFINER = LMRefiner()
-NEUTRAL = np.array([1.0, 1, 1, 0, 0, 0])
-
-
-@pytest.fixture(scope='module')
-def scene() -> Scene:
-    return make_scene([(reference(), standing())])
-
-
-# --- Derivatives -------------------------------------------------------------------------------
-
-# Large in the picture, so that a finite step moves the splats by many of their own widths.
-CLOSE_UP = Camera(420.0, 400.0, 46.0, 49.5, 96, 96)
-SIGMAS = np.array([0.1, 0.004, 0.25])
-
-
-def close_up_pose() -> np.ndarray:
-    R = se3.exp([0, 0, 0, 2.0, 0.5, -0.4])[:3, :3]
-    return se3.from_rotation_translation(R, [0.01, -0.01, 0.55] - R @ reference().box.mean(0))
-
-
-def render_planes(T: np.ndarray) -> np.ndarray:
-    return rasterize(reference().gaussians, CLOSE_UP, T)
-
-
-def normal_equations(
-    image: np.ndarray,
-    color: np.ndarray,
-    depth: np.ndarray,
-    mask: np.ndarray,
-    center: np.ndarray,
-    K: np.ndarray | None = None,
-    cut: float = 1e6,
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    if K is None:
-        K = np.array([CLOSE_UP.fx, CLOSE_UP.fy, CLOSE_UP.cx, CLOSE_UP.cy])
-    H, gradients = np.zeros((6, 6)), np.zeros((1, 1, 6))
-    arguments = (np.ascontiguousarray(a, np.float32) for a in (image, color, depth, mask))
-    cost, support = residuals.normal_equations(
-        *arguments, K, center, NEUTRAL, SIGMAS, cut, H, gradients
-    )
-    return H, gradients[0, 0], cost, support
-
-
-@pytest.mark.parametrize('residual', ['color', 'depth', 'silhouette'])
-@pytest.mark.parametrize('axis', range(6))
-def test_the_jacobian_of_a_pixel_equals_central_differences(residual: str, axis: int) -> None:
-    T = close_up_pose()
-    center = T[:3, :3] @ reference().box.mean(0) + T[:3, 3]
-    image = render_planes(T)
-    step = np.zeros(6)
-    step[axis] = 5e-4 if axis < 3 else 6e-3
-    ahead, behind = (render_planes(move_about(T, center, sign * step)) for sign in (1, -1))
-
-    def values(planes: np.ndarray) -> np.ndarray:
-        alpha = planes[:, 4]
-        if residual == 'silhouette':
-            return alpha / SIGMAS[2]
-        if residual == 'depth':
-            return planes[:, 3] / np.maximum(alpha, 1e-6) / SIGMAS[1]
-        return planes[:, 1] / np.maximum(alpha, 1e-6) / SIGMAS[0]
-
-    numeric = (values(ahead) - values(behind)) / (2 * step[axis])
-    solid = np.minimum(np.minimum(image[:, 4], ahead[:, 4]), behind[:, 4]) > 0.99
-    rim = (image[:, 4] > 0.1) & (image[:, 4] < 0.9)
-    analytic, compared = [], []
-    nan = np.full((3, 3, 3), np.nan)
-    for y, x in zip(*np.nonzero(rim if residual == 'silhouette' else solid), strict=True):
-        if not (1 <= y < 95 and 1 <= x < 95) or (y * 7 + x) % 3:
-            continue
-        patch = image[y - 1 : y + 2, :, x - 1 : x + 2]
-        K = np.array([CLOSE_UP.fx, CLOSE_UP.fy, CLOSE_UP.cx - x + 1, CLOSE_UP.cy - y + 1])
-        # One residual of one pixel, of about 1 sigma: then b = r J with a weight of one.
-        color, depth, mask = nan.copy(), np.zeros((3, 3)), np.full((3, 3), -1.0)
-        if residual == 'color':
-            color[..., 1] = patch[1, 1, 1] / patch[1, 4, 1] - SIGMAS[0]
-        elif residual == 'depth':
-            depth[:] = patch[1, 3, 1] / patch[1, 4, 1] - SIGMAS[1]
-        else:
-            mask[:] = 0 if patch[1, 4, 1] > 0.5 else 1
-        _, b, _, _ = normal_equations(patch, color, depth, mask, center, K)
-        r = 1.0
-        if residual == 'silhouette':
-            r = (patch[1, 4, 1] - mask[1, 1]) / SIGMAS[2]
-        analytic.append(b[axis] / r)
-        compared.append(numeric[y, x])
-    a, n = np.array(analytic), np.array(compared)
-    assert len(a) > 50
-    # Splats have no exact image motion (layers, creases), so most pixels must agree, not all; and
-    # differences of neighbours flatten an outline, which is two pixels wide, by a sixth.
-    slope = (a @ n) / (n @ n)
-    assert slope == pytest.approx(0.85 if residual == 'silhouette' else 1, abs=0.12)
-    assert np.corrcoef(a, n)[0, 1] > 0.95
-    assert np.median(np.abs(a - n)) < 0.35 * np.median(np.abs(n)) + 1e-3 * np.abs(n).max()
-
-
-def test_b_is_the_gradient_of_the_cost() -> None:
-    T = close_up_pose()
-    center = T[:3, :3] @ reference().box.mean(0) + T[:3, 3]
-    goal = render_planes(move_about(T, center, np.array([1e-3, -5e-4, 2e-3, 0.01, -0.02, 0.015])))
-    color = np.where(
-        goal[:, 4, :, None] > 0.5,
-        goal[:, :3].transpose(0, 2, 1) / np.maximum(goal[:, 4, :, None], 1e-6),
-        np.nan,
-    )
-    unknown = np.zeros(goal[:, 4].shape), np.full(goal[:, 4].shape, -1.0)
-
-    def cost(xi: np.ndarray) -> float:
-        image = render_planes(move_about(T, center, xi))
-        # Per pixel times pixels; the number of pixels hardly changes.
-        _, _, value, _ = normal_equations(image, color, *unknown, center, cut=4.0)
-        return value
-
-    image = render_planes(T)
-    _, b, _, _ = normal_equations(image, color, *unknown, center, cut=4.0)
-    pixels = int((image[1:-1, 4, 1:-1] >= 0.02).sum())
-    numeric = np.zeros(6)
-    for axis in range(6):
-        step = np.zeros(6)
-        step[axis] = 4e-4 if axis < 3 else 5e-3
-        numeric[axis] = (cost(step) - cost(-step)) / (2 * step[axis]) * pixels
-    scale = np.array([1, 1, 1, 0.05, 0.05, 0.05])  # m and rad to one unit
-    a, n = b * scale, numeric * scale
-    assert a @ n / (np.linalg.norm(a) * np.linalg.norm(n)) > 0.97
-    assert np.linalg.norm(a) / np.linalg.norm(n) == pytest.approx(1, abs=0.15)
-
-
-def test_moving_about_a_point_leaves_it_where_the_translation_says() -> None:
-    T, center = close_up_pose(), np.array([0.1, 0.2, 0.5])
-    fixed = se3.transform(se3.inverse(T), center[None])
-    xi = np.array([0.01, -0.02, 0.03, 0.3, -0.5, 0.2])
-    moved = move_about(T, center, xi)
-    assert np.allclose(se3.transform(moved, fixed)[0], center + xi[:3])
-    assert np.allclose(moved[:3, :3] @ T[:3, :3].T, se3.exp([0, 0, 0, *xi[3:]])[:3, :3])
-    assert np.allclose(move_about(T, center, np.zeros(6)), T)
-
-
-# --- Light ---------------------------------------------------------------------------------------
-
-
-def test_gain_and_offset_are_recovered_under_changed_light() -> None:
-    image = render_planes(close_up_pose())
-    alpha = np.maximum(image[:, 4], 1e-6)
-    color = image[:, :3].transpose(0, 2, 1) / alpha[..., None]
-    gains, offsets = np.array([0.7, 0.8, 0.9]), np.array([0.02, 0.05, -0.03])
-    changed = np.ascontiguousarray(color * gains + offsets, np.float32)
-    # Light and shadow of something in front must not count.
-    changed[:30, :30] = 1
-    depth = (image[:, 3] / alpha).astype(np.float32)
-    depth[:30, :30] = 0.1
-    gain = NEUTRAL
-    for _ in range(5):
-        gain = fit_gain(image, changed, depth, 0.01, gain)
-    # Pulled a little towards (1, 0), as an object of one colour needs it.
-    assert (gains < gain[:3]).all()
-    assert (gain[:3] < gains + 0.4 * (1 - gains)).all()
-    rendered = color[image[:, 4] > 0.99]
-    assert np.abs(rendered * (gain[:3] - gains) + gain[3:] - offsets).mean() < 0.02
-
-
-def test_without_pixels_the_gain_stays() -> None:
-    image = render_planes(close_up_pose())
-    nothing = np.full((96, 96, 3), np.nan, np.float32)
-    gain = np.array([0.9, 1.1, 1.2, 0.1, 0.0, -0.1])
-    assert np.array_equal(fit_gain(image, nothing, image[:, 3] * 0, 0.01, gain), gain)
-
-
-@pytest.mark.parametrize('with_depth', [True, False])
-def test_the_pose_is_found_under_another_light(with_depth: bool) -> None:
-    lit = make_scene([(reference(), standing())], gain=0.65, offset=0.05)
-    frame = lit.frame if with_depth else lit.frame.without_depth()
-    start = perturbed(lit.T_cam_obj[0], reference(), 10, 0.01)
-    estimate = REFINER.refine(frame, reference(), [start], lit.masks[0])
-    assert estimate.status is Status.CONVERGED
-    angle, shift = pose_error(estimate.T_cam_obj, lit.T_cam_obj[0], reference())
-    # The alignment to the mask leaves 2 mm with depth, 4.5 mm without.
-    assert angle < 0.4
-    assert shift < (0.5 if with_depth else 3.5)
-
-
-def test_without_exposure_other_light_remains_a_residual() -> None:
-    lit = make_scene([(reference(), standing())], gain=0.65, offset=0.05)
-    level = replace(REFINER.coarse[0], iterations=0)  # the only one that compares shading as well
-    observation = Observation(lit.frame, reference(), lit.masks[0])
-    window = ObjectWindow.around(observation, lit.T_cam_obj[0], 1.3, level.crop_size)
-    assert window is not None
-    costs = []
-    for refiner in (REFINER, replace(REFINER, exposure=False)):
-        gaussians = reference().gaussians
-        _, _, end = refiner._level(gaussians, reference(), window, lit.T_cam_obj[0], level)
-        assert end is not None
-        costs.append(end.cost)
-    assert costs[0] < 0.9 * costs[1]
 
 
 # --- Answers -------------------------------------------------------------------------------------
@@ -362,145 +164,6 @@ def test_a_tracked_pose_that_still_moves_is_not_published_as_good(scene: Scene) 
     estimate = restless.track(scene.frame, reference(), before)
     assert estimate.status is Status.LOST
     assert estimate.reason == 'the pose does not come to rest'
-
-
-# --- Covariance ----------------------------------------------------------------------------------
-
-
-def test_the_covariance_is_positive_definite_and_worst_along_the_ray(scene: Scene) -> None:
-    frame = scene.frame.without_depth()
-    estimate = REFINER.refine(frame, reference(), [scene.T_cam_obj[0]], scene.masks[0])
-    P = estimate.covariance
-    assert P is not None
-    assert np.allclose(P, P.T)
-    assert np.linalg.eigvalsh(P).min() > 0
-    # At the object's centre, where the estimate says something of its own about each direction.
-    center = se3.transform(estimate.T_cam_obj, reference().box.mean(0)[None])[0]
-    to_center = np.eye(6)
-    to_center[:3, 3:] = -se3.hat(center)
-    x, y, z = np.sqrt(np.diag(to_center @ P @ to_center.T))[:3]
-    assert max(x, y) < 0.5 * z
-    assert z < 0.01
-
-
-def test_the_covariance_is_of_the_left_tangent_in_the_camera_frame(scene: Scene) -> None:
-    """The Hessian about the camera's own centre needs no change of tangent: both must agree."""
-    # Noise that grows with the distance would be none at the camera.
-    frame = replace(scene.frame, depth_noise=DepthNoise(per_m2=0.0))
-    refiner, ref, T = REFINER, reference(), scene.T_cam_obj[0]
-    level = refiner.fine[-1]
-    window = ObjectWindow.around(Observation(frame, ref), T, 1.3, level.crop_size)
-    assert window is not None
-    T, _, end = refiner._level(ref.gaussians, ref, window, T, level)
-    assert end is not None
-    # The same with the origin of the camera for the object's centre.
-    problem = refiner._problem(ref.gaussians, ref, window, level)
-    problem = problem._replace(center=se3.inverse(T)[:3, 3])
-    H, gradients, gain = np.empty((6, 6)), np.empty((8, 8, 6)), NEUTRAL.copy()
-    for _ in range(4):  # the refiner's gain has settled
-        cost, _, _ = linearize_object(problem, T, gain, H, gradients)
-    about_camera = NormalEquations(np.zeros(3), H, gradients, cost).covariance()
-    scale = np.sqrt(np.outer(np.diag(about_camera), np.diag(about_camera)))
-    assert np.allclose(end.covariance() / scale, about_camera / scale, atol=0.05)
-
-
-@pytest.mark.slow
-def test_noise_moves_the_pose_as_far_as_the_covariance_says(scene: Scene) -> None:
-    """Noise is all that differs between the pictures: it moves the pose about its mean."""
-    refiner = replace(REFINER, splat_error=1.0, splat_offset=0.0, turned=0)
-    rng = np.random.default_rng(3)
-    moved, promised = [], []
-    for _ in range(40):
-        frame = with_noise(scene.frame, rng)
-        estimate = refiner.refine(frame, reference(), [scene.T_cam_obj[0]], scene.masks[0])
-        assert estimate.covariance is not None
-        moved.append(se3.log(scene.T_cam_obj[0] @ se3.inverse(estimate.T_cam_obj)))
-        promised.append(estimate.covariance)
-    spread = np.cov(np.array(moved).T)
-    ratio = np.linalg.eigvals(np.linalg.solve(np.mean(promised, 0), spread)).real
-    assert ratio.min() > 0.1
-    assert ratio.max() < 6  # 2.5 in standard deviations: blocks are few, outlines count double
-
-
-def with_noise(frame: RGBDFrame, rng: np.random.Generator) -> RGBDFrame:
-    assert frame.depth is not None
-    color = frame.color + rng.normal(0, 0.03, frame.color.shape)
-    depth = (frame.depth + rng.normal(0, 0.002, frame.depth.shape)) * (frame.depth > 0)
-    return replace(
-        frame, color=color.clip(0, 1).astype(np.float32), depth=depth.astype(np.float32)
-    )
-
-
-def test_depth_makes_the_pose_more_certain(scene: Scene) -> None:
-    both = [
-        REFINER.refine(frame, reference(), [scene.T_cam_obj[0]], scene.masks[0]).covariance
-        for frame in (scene.frame, scene.frame.without_depth())
-    ]
-    assert both[0] is not None
-    assert both[1] is not None
-    assert np.sqrt(both[0][2, 2]) < np.sqrt(both[1][2, 2])
-
-
-# --- Adaptation ----------------------------------------------------------------------------------
-
-
-def test_the_splat_takes_on_the_light_and_stays_as_it_was(scene: Scene) -> None:
-    color = np.clip(scene.frame.color**1.3 * np.array([0.6, 0.9, 0.8], np.float32), 0, 1)
-    frame = replace(scene.frame, color=color.astype(np.float32), depth=None)
-    before = reference().gaussians.sh.clone()
-    start = [perturbed(scene.T_cam_obj[0], reference(), 4, 0.002)]
-    plain, adapting = (replace(REFINER, turned=0, adapt=adapt) for adapt in (False, True))
-    found = adapting.refine(frame, reference(), start, scene.masks[0])
-    assert found.found
-    assert found.iterations > plain.refine(frame, reference(), start, scene.masks[0]).iterations
-    angle, shift = pose_error(found.T_cam_obj, scene.T_cam_obj[0], reference())
-    # Of 4 degrees, and of the 6 mm that the alignment to the mask leaves.
-    assert angle < 0.5
-    assert shift < 3
-    assert torch.equal(reference().gaussians.sh, before)
-
-
-# --- Ambiguity -----------------------------------------------------------------------------------
-
-
-def plain_can() -> ObjectReference:
-    """A closed cylinder of one colour."""
-    radius, height = 0.03, 0.08
-    angle, z = np.meshgrid(np.arange(0, 2 * np.pi, 0.05), np.arange(0, height + 1e-6, 0.002))
-    wall = np.stack([radius * np.cos(angle), radius * np.sin(angle), z], -1).reshape(-1, 3)
-    x, y = np.meshgrid(np.arange(-radius, radius, 0.002), np.arange(-radius, radius, 0.002))
-    disc = np.stack([x, y, 0 * x], -1)[np.hypot(x, y) < radius]
-    points = np.concatenate([wall, disc, disc + np.array([0, 0, height])])
-    colors = np.tile([0.6, 0.4, 0.3], (len(points), 1)) * np.where(
-        points[:, 2:] > 0.999 * height, 1.3, 1.0
-    )
-    return replace(
-        reference(),
-        object_id='can',
-        gaussians=Gaussians.from_points(points, colors, 0.0015, 0.95, 0),
-        diameter_m=0.1,
-        box=np.stack([points.min(0), points.max(0)]),
-    )
-
-
-def test_a_round_object_is_reported_as_such() -> None:
-    can = plain_can()
-    seen = make_scene([(can, standing())])
-    estimate = REFINER.refine(seen.frame, can, [seen.T_cam_obj[0]], seen.masks[0])
-    assert estimate.found
-    assert estimate.ambiguous
-    assert len(estimate.alternatives) >= 12  # all round
-    axis = seen.T_cam_obj[0][:3, 2]
-    for T in estimate.alternatives:
-        assert np.degrees(np.arccos(abs(T[:3, 2] @ axis))) < 5
-    if estimate.free_axis is not None:
-        assert abs(estimate.free_axis[2]) > 0.95
-
-
-def test_an_object_with_pattern_is_not_ambiguous(scene: Scene) -> None:
-    estimate = REFINER.refine(scene.frame, reference(), [scene.T_cam_obj[0]], scene.masks[0])
-    assert estimate.found
-    assert not estimate.ambiguous
 
 
 # --- Refusals ------------------------------------------------------------------------------------

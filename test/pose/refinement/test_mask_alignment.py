@@ -11,22 +11,9 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.refinement.mask_alignment import align_to_mask
 from gs_pose_ros.pose.verification.observation import Observation
-from test.synthetic import (
-    CAMERA,
-    Scene,
-    make_scene,
-    perturbed,
-    pose_error,
-    reference,
-    standing,
-)
+from test.synthetic import CAMERA, Scene, perturbed, pose_error, reference
 
 REFINER = LMRefiner()
-
-
-@pytest.fixture(scope='module')
-def scene() -> Scene:
-    return make_scene([(reference(), standing())])
 
 
 @pytest.mark.parametrize('with_depth', [True, False])

@@ -28,11 +28,6 @@ def painted(gaussians: Gaussians, color: tuple[float, float, float]) -> Gaussian
     return replace(gaussians, sh=like.sh)
 
 
-@pytest.fixture(scope='module')
-def scene() -> Scene:
-    return make_scene([(reference(), standing())])
-
-
 def check(
     frame: RGBDFrame, T: np.ndarray, mask: np.ndarray | None = None, other: bool = False
 ) -> PoseCheck:

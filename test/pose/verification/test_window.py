@@ -8,12 +8,7 @@ import pytest
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
-from test.synthetic import CAMERA, Scene, make_scene, reference, standing
-
-
-@pytest.fixture(scope='module')
-def scene() -> Scene:
-    return make_scene([(reference(), standing())])
+from test.synthetic import CAMERA, Scene, reference
 
 
 def window_of(scene: Scene, T: np.ndarray, **kwargs: np.ndarray | None) -> ObjectWindow | None:
