@@ -1,0 +1,152 @@
+"""Registrations by the object database node: in the background, cancelled, failed, refused."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
+from gs_pose_ros.nodes.object_database import DatabaseNode
+from gs_pose_ros.objects.database import ObjectDatabase
+from gs_pose_ros.srv import CancelRegistration, ListObjects, RegisterObject
+from test.nodes.conftest import LATCHED, World
+
+from .conftest import Fitting, ids, register, register_request
+
+
+def test_registration_answers_at_once_and_reports(
+    world: World, lists: list, pictures: Path, store: ObjectDatabase, fitting: Fitting
+) -> None:
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    fitting.gate.clear()
+    answer = register(world, register_request(pictures))
+    assert answer.accepted, answer.message
+    world.until(lambda: any(p.stage == 'fitting' for p in progress), 'progress')
+    listed = world.call(ListObjects, 'object_database/list', ListObjects.Request())
+    assert ids(listed.objects) == ['mug']  # a service answers during work; nothing half-made
+    fitting.gate.set()
+    world.until(lambda: ids(lists[-1]) == ['can', 'mug'], 'the new list')
+    world.until(
+        lambda: progress[-1].state == RegistrationProgress.STATE_SUCCEEDED, 'the last report'
+    )
+    assert {p.job_id for p in progress} == {answer.job_id}
+    assert progress[-1].fraction == 1.0
+    assert progress[-1].psnr == pytest.approx(30.0)
+    assert store.load('can').object_id == 'can'
+    assert len(fitting.views) == 4
+    assert all(view.mask is not None and view.mask.sum() == 400 for view in fitting.views)
+
+
+def test_cancelled_registration_leaves_the_database(
+    world: World, lists: list, pictures: Path, store: ObjectDatabase, fitting: Fitting
+) -> None:
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    fitting.gate.clear()
+    job_id = register(world, register_request(pictures)).job_id
+    world.until(lambda: any(p.stage == 'fitting' for p in progress), 'progress')
+    request = CancelRegistration.Request(job_id=job_id)
+    assert world.call(CancelRegistration, 'object_database/cancel', request).success
+    world.until(
+        lambda: progress[-1].state == RegistrationProgress.STATE_CANCELLED, 'the last report'
+    )
+    assert store.object_ids() == ['mug']
+    answer = world.call(CancelRegistration, 'object_database/cancel', request)
+    assert not answer.success
+    assert job_id in answer.message
+    fitting.gate.set()
+    assert register(world, register_request(pictures)).accepted  # the next one runs
+    world.until(lambda: ids(lists[-1]) == ['can', 'mug'], 'the new list')
+
+
+def test_a_failed_registration_has_its_reason_and_the_next_one_runs(
+    world: World, lists: list, pictures: Path, fitting: Fitting
+) -> None:
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    fitting.broken = True
+    register(world, register_request(pictures))
+    world.until(lambda: progress and progress[-1].state == RegistrationProgress.STATE_FAILED, 'it')
+    assert 'a bug' in progress[-1].message
+    fitting.broken = False
+    (pictures / 'transforms.json').rename(pictures / 'gone.json')
+    register(world, register_request(pictures))
+    world.until(lambda: 'transforms.json' in progress[-1].message, 'the missing file')
+    (pictures / 'gone.json').rename(pictures / 'transforms.json')
+    register(world, register_request(pictures))
+    world.until(lambda: ids(lists[-1]) == ['can', 'mug'], 'the new list')
+
+
+@pytest.mark.parametrize(
+    ('path', 'fields', 'words'),
+    [
+        ('/etc', {}, 'allowed_roots'),
+        ('{tmp}/../..', {}, 'allowed_roots'),
+        ('{tmp}/link', {}, 'allowed_roots'),
+        ('', {}, 'path is empty'),
+        ('{tmp}/pictures', {'object_id': 'mug'}, 'overwrite'),
+        ('{tmp}/pictures', {'object_id': '../mug'}, '../mug'),
+        ('{tmp}/pictures', {'source': 9}, 'unknown source'),
+        ('{tmp}/pictures', {'source': RegisterObject.Request.SOURCE_BAG}, 'board'),
+    ],
+    ids=['outside', 'dots', 'link', 'empty', 'taken', 'name', 'source', 'no poses'],
+)
+def test_refused_requests_say_why(
+    world: World, lists: list, pictures: Path, tmp_path: Path, path: str, fields: dict, words: str
+) -> None:
+    (tmp_path / 'link').symlink_to('/etc')
+    request = register_request(Path(), **{'object_id': 'can', **fields})
+    request.path = path.format(tmp=tmp_path)
+    answer = register(world, request)
+    assert not answer.accepted
+    assert words in answer.message
+
+
+def test_box_of_the_request_reaches_the_fit(
+    world: World, lists: list, pictures: Path, fitting: Fitting
+) -> None:
+    request = register_request(pictures)
+    request.box_min.x, request.box_min.y, request.box_min.z = -0.1, -0.2, -0.3
+    request.box_max.x, request.box_max.y, request.box_max.z = 0.1, 0.2, 0.3
+    assert register(world, request).accepted
+    world.until(lambda: fitting.settings is not None, 'the fit')
+    assert fitting.settings.box == ((-0.1, -0.2, -0.3), (0.1, 0.2, 0.3))
+
+
+KILLED = """
+import sys, threading
+from pathlib import Path
+from gs_pose_ros.nodes.object_database import DatabaseNode
+from gs_pose_ros.nodes.runtime.stage import run
+
+def endless(object_id, views, settings=None, on_progress=None, cancelled=None):
+    print('fitting', flush=True)
+    threading.Event().wait()
+
+run(lambda: DatabaseNode(method=endless), sys.argv)
+"""
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT], ids=['killed', 'interrupted'])
+def test_a_process_that_ends_while_registering_leaves_the_database(
+    world: World, store: ObjectDatabase, pictures: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    before = store.revision('mug')
+    command = [sys.executable, '-c', KILLED, '--ros-args', '-r', f'__ns:={world.namespace}']
+    command += ['-p', f'database:={store.root}', '-p', f'allowed_roots:=["{tmp_path}"]']
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        request = register_request(pictures, object_id='mug', overwrite=True)
+        answer = world.call(RegisterObject, 'object_database/register', request, 30.0)
+        assert answer.accepted, answer.message
+        assert process.stdout is not None
+        assert process.stdout.readline() == b'fitting\n'
+        process.send_signal(how)
+        process.wait(20)
+    assert store.object_ids() == ['mug']
+    assert store.revision('mug') == before
+    world.add(DatabaseNode, parameters={'database': str(store.root)})
+    got = world.listen(ObjectList, 'object_database/objects', LATCHED)
+    world.until(lambda: got, 'the list of the next process')
+    assert [info.status for info in got[-1].objects] == [ObjectInfo.STATUS_OK]
