@@ -1,0 +1,145 @@
+"""Maps of the localizer node: loaded, saved and built while it runs."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from gs_pose_ros.localization.map_store import StoredMap, load_map, save_map
+from gs_pose_ros.msg import CameraLocalization, MapProgress
+from gs_pose_ros.nodes.gsplatloc import LocalizerNode
+from gs_pose_ros.nodes.runtime.conversions import transform_to_message
+from gs_pose_ros.recording.frame_decoding import pose_from_message
+from gs_pose_ros.srv import BuildMap, LoadMap, SaveMap
+from test.localization.room import EYES, camera_pose, pose_error
+from test.nodes.conftest import World, header_at
+
+from .conftest import FOUND, HERE, LOST, ODOM, OK, show, show_until, stored_map
+
+
+def test_without_a_map_it_says_so_until_one_is_loaded(
+    world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path
+) -> None:
+    ply = maps / 'room' / 'gaussians.ply'
+    whole = ply.read_bytes()
+    ply.write_bytes(whole[: len(whole) // 2])
+    node = start()
+    assert 'gaussians.ply' in node._faults['map']
+    msg = show_until(world, statuses, HERE, CameraLocalization.STATUS_NO_MAP)
+    assert 'load' in msg.reason
+    again = world.call(LoadMap, 'gsplatloc/load_map', LoadMap.Request(path=str(maps / 'room')))
+    assert not again.success
+    assert 'gaussians.ply' in again.message
+    ply.write_bytes(whole)
+    good = world.call(LoadMap, 'gsplatloc/load_map', LoadMap.Request(path=str(maps / 'room')))
+    assert good.success, good.message
+    assert good.gaussian_count == len(stored_map().scene)
+    assert good.keyframe_count == len(stored_map().relocalizer.keyframes)
+    show_until(world, statuses, HERE, *FOUND)
+    assert 'map' not in node._faults
+
+
+def test_a_map_is_swapped_while_the_camera_is_followed(
+    world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path
+) -> None:
+    start()
+    show_until(world, statuses, HERE, OK)
+    broken = LoadMap.Request(path=str(maps / 'nowhere'))
+    assert not world.call(LoadMap, 'gsplatloc/load_map', broken).success
+    assert show_until(world, statuses, HERE, *FOUND, LOST).status == OK  # the old one goes on
+    other = StoredMap(stored_map().scene, stored_map().relocalizer, 'hall')
+    save_map(maps / 'hall', other)
+    request = LoadMap.Request(path=str(maps / 'hall'))
+    assert world.call(LoadMap, 'gsplatloc/load_map', request).success
+    msg = show_until(world, statuses, HERE, *FOUND, LOST)
+    assert msg.status == CameraLocalization.STATUS_RELOCALIZED  # nothing is taken over
+    assert msg.map_frame == 'hall'
+
+
+def test_maps_are_saved_but_nothing_else_is_replaced(
+    world: World, start: Callable[..., LocalizerNode], maps: Path
+) -> None:
+    start()
+    save = lambda path, overwrite=False: world.call(  # noqa: E731
+        SaveMap, 'gsplatloc/save_map', SaveMap.Request(path=str(path), overwrite=overwrite)
+    )
+    done = save(maps / 'copy')
+    assert done.success, done.message
+    assert len(load_map(maps / 'copy').scene) == done.gaussian_count == len(stored_map().scene)
+    assert 'overwrite' in save(maps / 'copy').message
+    assert save(maps / 'copy', overwrite=True).success
+    (maps / 'home').mkdir()
+    (maps / 'home' / 'thesis.tex').write_text('years of work')
+    assert 'no map' in save(maps / 'home', overwrite=True).message
+    assert (maps / 'home' / 'thesis.tex').is_file()
+    assert 'allowed_roots' in save('/etc/map').message
+
+
+def test_a_map_is_built_from_live_topics(
+    world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path
+) -> None:
+    start(map='')
+    progress = world.listen(MapProgress, 'gsplatloc/map_progress')
+    request = BuildMap.Request(source=BuildMap.Request.SOURCE_TOPICS, pose_frame=ODOM)
+    request.save_to = str(maps / 'live')
+    answer = world.call(BuildMap, 'gsplatloc/build_map', request)
+    assert answer.accepted, answer.message
+    assert not world.call(BuildMap, 'gsplatloc/build_map', request).accepted  # one at a time
+    world.until(lambda: world.node.count_subscribers('/tf') > 0, 'a listener to TF')
+    deadline = time.monotonic() + 30
+    for eye in itertools.cycle(EYES):
+        T, header = camera_pose(eye), header_at(world.stamp_ns + 33_000_000, ODOM)
+        world.send('/tf', TFMessage(transforms=[transform_to_message(header, 'camera', T)]))
+        show(world, T)
+        if any(m.frames >= 4 for m in progress):
+            break
+        assert time.monotonic() < deadline, progress
+    assert world.call(Trigger, 'gsplatloc/finish_map', Trigger.Request()).success
+    ended = lambda: [m for m in progress if m.state > MapProgress.STATE_RUNNING]  # noqa: E731
+    world.until(ended, 'the map', 30)
+    assert ended()[0].state == MapProgress.STATE_SUCCEEDED, ended()[0].message
+    assert ended()[0].gaussian_count == len(load_map(maps / 'live').scene)
+    msg = show_until(world, statuses, HERE, *FOUND)
+    assert pose_error(pose_from_message(msg.pose), HERE)[1] < 20
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'source': 9}, 'unknown source'),
+        ({'source': BuildMap.Request.SOURCE_BAG, 'path': '/etc/bag'}, 'allowed_roots'),
+        ({'source': BuildMap.Request.SOURCE_BAG, 'path': ''}, 'empty'),
+        ({'duration': -1.0}, 'duration'),
+        ({'duration': float('nan')}, 'duration'),
+        ({'save_to': '/etc/map'}, 'allowed_roots'),
+    ],
+)
+def test_an_absurd_request_for_a_map_is_refused(
+    world: World, start: Callable[..., LocalizerNode], changes: dict[str, Any], reason: str
+) -> None:
+    start()
+    request = BuildMap.Request(source=BuildMap.Request.SOURCE_TOPICS)
+    for name, value in changes.items():
+        setattr(request, name, value)
+    answer = world.call(BuildMap, 'gsplatloc/build_map', request)
+    assert not answer.accepted
+    assert reason in answer.message
+
+
+def test_a_map_that_cannot_be_built_leaves_the_present_one(
+    world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path
+) -> None:
+    start()
+    progress = world.listen(MapProgress, 'gsplatloc/map_progress')
+    request = BuildMap.Request(source=BuildMap.Request.SOURCE_FOLDER, path=str(maps / 'nothing'))
+    assert world.call(BuildMap, 'gsplatloc/build_map', request).accepted
+    world.until(lambda: progress and progress[-1].state == MapProgress.STATE_FAILED, 'the failure')
+    assert 'nothing' in progress[-1].message
+    assert show_until(world, statuses, HERE, *FOUND).status in FOUND
