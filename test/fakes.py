@@ -21,19 +21,21 @@ START = se3.from_rotation_translation(np.eye(3), [0.0, 0.0, 0.5])
 
 
 def make_reference(object_id: str = 'mug', seed: int = 0) -> ObjectReference:
-    """A small cloud of colours, stored as an object would be."""
+    """A small cloud of colours with views of noise, as an object is stored."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(-0.05, 0.05, (60, 3))
+    colors = rng.uniform(0, 1, (60, 3))
+    turns = se3.exp(np.concatenate([np.zeros((4, 3)), rng.normal(size=(4, 3))], 1))
     return ObjectReference(
         object_id=object_id,
-        gaussians=Gaussians.from_points(points, rng.uniform(0, 1, (60, 3)), 0.01, 0.9, 0),
-        diameter_m=0.15,
+        gaussians=Gaussians.from_points(points, colors, 0.01, 0.9, 0),
+        diameter_m=0.15 + 0.001 * seed,
         box=np.stack([points.min(0), points.max(0)]),
         views=ReferenceViews(
-            T_cam_obj=np.tile(np.eye(4), (4, 1, 1)),
+            T_cam_obj=START @ turns,
             intrinsics=np.tile([60.0, 60.0, 8.0, 8.0], (4, 1)),
-            color=np.zeros((4, 16, 16, 3), np.uint8),
-            mask=np.full((4, 16, 16), 255, np.uint8),
+            color=rng.integers(0, 255, (4, 16, 16, 3), dtype=np.uint8),
+            mask=rng.integers(0, 255, (4, 16, 16), dtype=np.uint8),
         ),
         facts={'psnr_heldout_db': 30.0},
     )

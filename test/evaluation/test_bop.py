@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,12 +21,12 @@ from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.evaluation.bop import BopEvaluation
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference, ReferenceViews
+from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.sources import RegistrationView
 from gs_pose_ros.pose.estimator import PoseEstimator
+from test.fakes import make_reference
 
 SHAPE = (120, 160)
 K = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]])
@@ -76,21 +76,9 @@ def write_set(root: Path, with_pictures: bool = True) -> None:
             (scene / f'scene_{kind}.json').write_text(json.dumps(content))
 
 
-def make_reference(object_id: str, views: Sequence[RegistrationView]) -> ObjectReference:
-    points = np.random.default_rng(0).uniform(-0.03, 0.03, (20, 3))
-    return ObjectReference(
-        object_id=object_id,
-        gaussians=Gaussians.from_points(points, np.ones((20, 3)), 0.01),
-        diameter_m=0.104,
-        box=np.array([[-0.03] * 3, [0.03] * 3]),
-        views=ReferenceViews(
-            T_cam_obj=np.stack([v.T_cam_obj for v in views]),
-            intrinsics=np.tile([100.0, 100, 7.5, 7.5], (len(views), 1)),
-            color=np.zeros((len(views), 16, 16, 3), np.uint8),
-            mask=np.zeros((len(views), 16, 16), np.uint8),
-        ),
-        facts={'psnr_heldout_db': 27.5, 'views': len(views)},
-    )
+def registered(object_id: str, views: Sequence[RegistrationView]) -> ObjectReference:
+    """Stands in for the minutes of a registration."""
+    return replace(make_reference(object_id), facts={'psnr_heldout_db': 27.5, 'views': len(views)})
 
 
 @dataclass
@@ -160,7 +148,7 @@ def stages(**kwargs) -> PoseEstimator:
 def test_a_run_counts_what_it_should(root: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out' / 'lm_rgb.json'
     run = BopEvaluation(root, out, report=tmp_path / 'report', db=tmp_path / 'db')
-    run.run(stages(), make_reference, QUIET)
+    run.run(stages(), registered, QUIET)
     figures = json.loads(out.read_text())
     overall = figures['overall']
     assert overall['n_instances'] == 5  # the hidden one is ignored
@@ -188,7 +176,7 @@ def test_a_run_counts_what_it_should(root: Path, tmp_path: Path) -> None:
 
 def test_registered_objects_are_taken_from_the_database(root: Path, tmp_path: Path) -> None:
     run = BopEvaluation(root, tmp_path / 'a.json', db=tmp_path / 'db')
-    run.run(stages(), make_reference, QUIET)
+    run.run(stages(), registered, QUIET)
     assert ObjectDatabase(tmp_path / 'db').object_ids() == ['obj_000001', 'obj_000002']
 
     def refuse(object_id: str, views: Sequence[RegistrationView]) -> ObjectReference:
@@ -199,7 +187,7 @@ def test_registered_objects_are_taken_from_the_database(root: Path, tmp_path: Pa
 
 def test_lost_and_missing_poses_are_misses_with_a_reason(root: Path, tmp_path: Path) -> None:
     run = BopEvaluation(root, tmp_path / 'a.json', tmp_path / 'r', gt_masks=True)
-    result = run.run(stages(silent=('obj_000001',), lost=('obj_000002',)), make_reference, QUIET)
+    result = run.run(stages(silent=('obj_000001',), lost=('obj_000002',)), registered, QUIET)
     assert result.overall['adds_0.1d'] == 0
     assert result.overall['detection_recall_iou50'] == 1  # the true masks
     assert result.overall['lost_per_image'] == pytest.approx(5 / 3)
@@ -211,15 +199,13 @@ def test_lost_and_missing_poses_are_misses_with_a_reason(root: Path, tmp_path: P
 
 def test_a_part_of_the_set(root: Path, tmp_path: Path) -> None:
     run = BopEvaluation(root, tmp_path / 'a.json', objects='1', images=2, split='test:0-1')
-    result = run.run(stages(), make_reference, QUIET)
+    result = run.run(stages(), registered, QUIET)
     assert list(result.objects) == ['obj_000001']
     assert len(result.images) == 2
     with pytest.raises(GsPoseError, match='numbers and commas'):
-        BopEvaluation(root, tmp_path / 'a.json', objects='cup').run(
-            stages(), make_reference, QUIET
-        )
+        BopEvaluation(root, tmp_path / 'a.json', objects='cup').run(stages(), registered, QUIET)
     with pytest.raises(GsPoseError, match='no object 7'):
-        BopEvaluation(root, tmp_path / 'a.json', objects='7').run(stages(), make_reference, QUIET)
+        BopEvaluation(root, tmp_path / 'a.json', objects='7').run(stages(), registered, QUIET)
 
 
 def test_the_command_line_says_what_the_issue_says(tmp_path: Path) -> None:

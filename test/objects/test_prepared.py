@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gs_pose_ros.objects import prepared as module
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.prepared import once_per_object, prepared
-from test.objects.test_database import make_reference
+from test.fakes import make_reference
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ made: list[int] = []  # settings, one entry a time
 
 def bank(reference: ObjectReference, settings: int) -> Bank:
     made.append(settings)
-    return Bank(settings * reference.views.intrinsics, 1.5)
+    return Bank(settings * reference.views.T_cam_obj, 1.5)
 
 
 def array(reference: ObjectReference, settings: int) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ def test_a_changed_object_is_prepared_anew_and_the_old_goes(store: ObjectDatabas
     store.save(make_reference(seed=1))
     value = prepared(bank)(store.load('mug'), 2)
     assert made == [2, 2]
-    np.testing.assert_array_equal(value.numbers, 2 * make_reference(seed=1).views.intrinsics)
+    np.testing.assert_array_equal(value.numbers, 2 * make_reference(seed=1).views.T_cam_obj)
     assert len(files(store)) == 1
     assert files(store) != [old]
 

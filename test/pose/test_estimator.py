@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.estimate import Detection, PoseEstimate, Status
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectReference
 from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName, Refiners
 from gs_pose_ros.pose.refinement.gs2pose import GS2PoseRefiner
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
-from test.objects.test_database import make_reference
+from test.fakes import START, make_reference
 from test.synthetic import bar, make_scene, pose_error, standing
 
-START = se3.from_rotation_translation(np.eye(3), [0.0, 0.0, 0.5])
 MUG, CUP = make_reference('mug'), make_reference('cup')
 FRAME = make_scene([(bar(), standing())]).frame
 
