@@ -1,4 +1,4 @@
-"""The imports of the package point one way, and importing it is cheap."""
+"""The imports of the package point one way, importing it is cheap, and no file is long."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ ROS_PACKAGES = ('rclpy', 'rpyutils', 'message_filters', 'cv_bridge', 'tf2_ros')
 MAY_USE_ROS = ('nodes', 'clients', 'ros_compat')
 
 MODULES = sorted(PACKAGE.rglob('*.py'))
+# Where the repository keeps its Python; beside these there are environments and build folders.
+FOLDERS = ('gs_pose_ros', 'test', 'benchmarks', 'docs', 'examples', 'launch')
+MOST_LINES = 400
 
 
 def module_name(path: Path) -> str:
@@ -126,6 +129,17 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 
     for name in graph:
         walk(name, ())
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    root = PACKAGE.parent
+    files = [
+        root / 'setup.py',
+        *(path for folder in FOLDERS for path in (root / folder).rglob('*.py')),
+    ]
+    lines = {str(path.relative_to(root)): len(path.read_text().splitlines()) for path in files}
+    assert len(lines) > len(MODULES)
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
 
 
 def test_importing_the_package_is_cheap() -> None:
