@@ -59,6 +59,8 @@ class FakeLocalizer:
 
 @dataclass
 class FakeRelocalizer:
+    """Says of every picture that it was taken at one of these poses, and counts."""
+
     poses: list[Pose]
     calls: int = 0
 
