@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gs_pose_ros
 from gs_pose_ros.estimate import PoseEstimate, Status
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.frame import RGBDFrame
@@ -38,7 +39,7 @@ BLOCKS = [
     pytest.param(found[1], id=f'line {README.count(chr(10), 0, found.start(1)) + 1}')
     for found in re.finditer(r'^```python\n(.*?)^```', README, re.MULTILINE | re.DOTALL)
 ]
-register = registration.register
+register = gs_pose_ros.register  # loads it, so that the package has it to be replaced
 
 
 @pytest.fixture(scope='module')
