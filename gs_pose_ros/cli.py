@@ -5,9 +5,11 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from gs_pose_ros import __version__
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.ros_compat.presence import require_ros, why_no_ros
 
@@ -43,11 +45,18 @@ _WITH_ROS = ('demo', 'parameters', 'record', 'replay', 'up')
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for a failed command, 2 for a wrong one."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ['help']:
+        words = [*words[1:], '--help']
+    if words[:1] in ([], ['-h'], ['--help']):
+        print(_usage())
+        return 0
+    if words == ['--version']:
+        print(f'gs-pose {__version__}')
+        return 0
     name = next((c for c in _COMMANDS if words[: len(c.split())] == c.split()), '')
     if not name:
-        wanted_help = words[:1] in ([], ['-h'], ['--help'])
-        print(_usage(), file=sys.stdout if wanted_help else sys.stderr)
-        return 0 if wanted_help else 2
+        print(_not_a_command(words), file=sys.stderr)
+        return 2
     rest = words[len(name.split()) :]
     try:
         if name == 'parameters':
@@ -66,6 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _not_a_command(words: Sequence[str]) -> str:
+    """What is wrong, and which commands may have been meant."""
+    meant = [name for name in _COMMANDS if name.split()[0] == words[0]]  # `eval` alone
+    typed = ' '.join(words[: 2 if meant else 1])
+    meant = meant or get_close_matches(typed, _COMMANDS, n=3, cutoff=0.6)
+    meant = meant or get_close_matches(' '.join(words[:2]), _COMMANDS, n=3, cutoff=0.6)
+    hint = f'did you mean {" or ".join(meant)}?' if meant else '`gs-pose help` lists all of them.'
+    return f'gs-pose: there is no command {typed!r}; {hint}'
+
+
 def _parsed(command: type, name: str, arguments: list[str]) -> Any:
     import tyro
 
@@ -80,7 +99,8 @@ def _exit_code(result: Any) -> int:
 def _usage() -> str:
     width = max(map(len, _COMMANDS))
     rows = [f'  {name:<{width}}  {entry[2]}' for name, entry in _COMMANDS.items()]
-    lines = ['usage: gs-pose COMMAND [-h] ...', '', *rows]
+    usage = ['usage: gs-pose COMMAND [-h] ...', '       gs-pose help [COMMAND] | --version']
+    lines = [*usage, '', *rows]
     if reason := why_no_ros():
         lines += ['', f'{", ".join(_WITH_ROS)} need ROS 2. {reason[0].upper()}{reason[1:]}.']
     return '\n'.join(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gs_pose_ros import cli
+from gs_pose_ros import __version__, cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,8 +28,42 @@ def test_usage_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         'parameters',
     ):
         assert command in text
-    assert cli.main(['nonsense']) == 2
-    assert 'usage' in capsys.readouterr().err
+    assert cli.main(['help']) == cli.main([]) == 0
+    assert capsys.readouterr().out == 2 * text
+
+
+@pytest.mark.parametrize(
+    ('typed', 'meant'),
+    [
+        ('regster mug', "no command 'regster'; did you mean register?"),
+        ('replya bag', 'did you mean replay'),
+        ('eval', "no command 'eval'; did you mean eval bop or eval tum?"),
+        ('eval bob --root x', "no command 'eval bob'; did you mean eval bop or eval tum?"),
+        ('evl bop', 'did you mean eval bop'),
+        ('nonsense', '`gs-pose help` lists'),
+        ('--verison', '`gs-pose help` lists'),
+    ],
+)
+def test_a_mistyped_command_says_what_is_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(typed.split()) == 2
+    captured = capsys.readouterr()
+    assert meant in captured.err
+    assert captured.err.count('\n') == 1
+    assert captured.out == ''
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(['--version']) == 0
+    assert capsys.readouterr().out == f'gs-pose {__version__}\n'
+
+
+def test_help_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(['help', 'eval', 'bop'])
+    assert end.value.code == 0
+    assert 'gs-pose eval bop' in capsys.readouterr().out
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_1(
