@@ -59,9 +59,8 @@ class OtherSettings(Generic[S]):
         """Ask for all values whenever the other node has come, or come back."""
         before, self._there = self._there, self._client.service_is_ready()
         if self._there and not before:
-            self._client.call_async(GetParameters.Request(names=self._names)).add_done_callback(
-                self._on_values
-            )
+            answer = self._client.call_async(GetParameters.Request(names=self._names))
+            answer.add_done_callback(self._node.guarded('settings', self._on_values))
 
     def _on_values(self, future: Any) -> None:
         if (answer := future.result()) is not None and len(answer.values) == len(self._names):

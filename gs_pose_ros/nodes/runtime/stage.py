@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -87,9 +88,65 @@ class Stage(LifecycleNode, Generic[S]):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._heartbeat = self.create_timer(1.0, self._beat, clock=steady)
 
-    def create_subscription(self, *args: Any, **kwargs: Any) -> Any:
-        """As of `Node`, without events."""
-        return super().create_subscription(*args, **{'event_callbacks': _NO_EVENTS_IN, **kwargs})
+    def create_subscription(
+        self, msg_type: type, topic: str, callback: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As of `Node`, without events; what goes wrong in the callback is a fault, no end."""
+        callback = self.guarded(f'messages on {topic}', callback)
+        kwargs = {'event_callbacks': _NO_EVENTS_IN, **kwargs}
+        return super().create_subscription(msg_type, topic, callback, *args, **kwargs)
+
+    def create_timer(
+        self, timer_period_sec: float, callback: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As of `Node`; what goes wrong in the callback is a fault, no end."""
+        callback = self.guarded(f'timer of {timer_period_sec} s', callback)
+        return super().create_timer(timer_period_sec, callback, *args, **kwargs)
+
+    def create_service(
+        self, srv_type: type, srv_name: str, callback: Callable[..., Any], **kwargs: Any
+    ) -> Any:
+        """As of `Node`; whoever asks gets the reason of what goes wrong, as `message`."""
+
+        def refused(_: Any, response: Any, *, reason: str) -> Any:
+            out = type(response)()  # not what was half filled in
+            if hasattr(out, 'message'):
+                out.message = reason
+            return out
+
+        callback = self.guarded(f'service {srv_name}', callback, refused)
+        return super().create_service(srv_type, srv_name, callback, **kwargs)
+
+    def guarded(
+        self,
+        name: str,
+        callback: Callable[..., Any],
+        instead: Callable[..., Any] | None = None,
+    ) -> Callable[..., Any]:
+        """The callback, with whose errors the node goes on.
+
+        The traceback goes to the log, the reason to the diagnostics until the callback works
+        again. `instead(*arguments, reason=...)` gives what is returned then.
+        """
+        failing = False
+
+        @functools.wraps(callback)
+        def call(*args: Any) -> Any:
+            nonlocal failing
+            try:
+                answer = callback(*args)
+            except Exception as error:  # the node's boundary
+                if not self.context.ok():  # the end interrupted it
+                    raise
+                failing, reason = True, self.failed(error)
+                self.fault(name, reason)
+                return None if instead is None else instead(*args, reason=reason)
+            if failing:
+                failing = False
+                self.fault(name, '')
+            return answer
+
+        return call
 
     def create_publisher(self, *args: Any, **kwargs: Any) -> Any:
         """As of `Node`, without events."""

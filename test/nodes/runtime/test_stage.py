@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rclpy
 from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -93,13 +96,7 @@ def test_services_answer_while_one_of_them_waits(node: Listener) -> None:
 
     node.serve(Trigger, '~/wait', wait)
     node.serve(Trigger, '~/answer', answer)
-    caller = rclpy.create_node('caller', namespace='gs_pose', context=node.context)
-    executor = MultiThreadedExecutor(num_threads=4, context=node.context)
-    executor.add_node(node)
-    executor.add_node(caller)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    try:
+    with spinning(node) as caller:
         slow = caller.create_client(Trigger, 'listener/wait')
         quick = caller.create_client(Trigger, 'listener/answer')
         assert slow.wait_for_service(10.0)
@@ -110,11 +107,84 @@ def test_services_answer_while_one_of_them_waits(node: Listener) -> None:
         assert answered is not None
         assert answered.success
         assert not late.done()
-    finally:
         awaited.set()
+
+
+@contextmanager
+def spinning(node: Listener) -> Iterator[Node]:
+    """The node at work beside another one, in whose thread errors would end both."""
+    caller = rclpy.create_node('caller', namespace='gs_pose', context=node.context)
+    executor = MultiThreadedExecutor(num_threads=4, context=node.context)
+    executor.add_node(node)
+    executor.add_node(caller)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    try:
+        yield caller
+        assert thread.is_alive(), 'an error has ended the executor'
+    finally:
         executor.shutdown()
         thread.join(10.0)
         caller.destroy_node()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_a_message_that_fails_is_a_fault_and_the_next_is_taken(node: Listener) -> None:
+    taken: list[str] = []
+
+    def take(msg: Header) -> None:
+        taken.append(msg.frame_id)
+        if msg.frame_id == 'bad':
+            raise ZeroDivisionError('a bug')
+
+    node.start()
+    node.subscribe(Header, 'guarded', take, node.input_group)
+    with spinning(node) as caller:
+        publisher = caller.create_publisher(Header, 'guarded', 10)
+        until(lambda: publisher.get_subscription_count() > 0, 'a listener')
+        publisher.publish(Header(frame_id='bad'))
+        until(lambda: 'bad' in taken, 'the message')
+        until(lambda: 'ZeroDivisionError: a bug' in str(node._faults), 'the fault')
+        assert 'messages on guarded' in str(node._faults)
+        publisher.publish(Header(frame_id='good'))
+        until(lambda: 'good' in taken, 'the next message')
+        until(lambda: not node._faults, 'the end of the fault')
+
+
+def test_a_request_that_fails_is_answered_with_the_reason(node: Listener) -> None:
+    def answer(_: Any, response: Trigger.Response) -> Trigger.Response:
+        response.success = True  # half done
+        raise RecursionError('too deep')
+
+    node.serve(Trigger, '~/guarded', answer)
+    with spinning(node) as caller:
+        client = caller.create_client(Trigger, 'listener/guarded')
+        assert client.wait_for_service(10.0)
+        for _ in range(2):
+            got = client.call(Trigger.Request(), timeout_sec=10.0)
+            assert got is not None
+            assert not got.success
+            assert got.message == 'RecursionError: too deep'
+
+
+def test_a_timer_that_fails_goes_on(node: Listener) -> None:
+    rung: list[int] = []
+
+    def ring() -> None:
+        rung.append(1)
+        raise KeyError('nothing')
+
+    timer = node.create_timer(0.01, ring)
+    with spinning(node):
+        until(lambda: len(rung) > 3, 'more rings')
+        assert 'KeyError' in str(node._faults)
+    node.destroy_timer(timer)
 
 
 @pytest.mark.parametrize(
