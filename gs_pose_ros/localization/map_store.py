@@ -51,7 +51,7 @@ def save_map(path: Path, stored: StoredMap) -> None:
 
     Raises:
         GsPoseError: the map is empty or holds NaN, the last part of the path is no plain name, or
-            the disk refuses; a map stored before is then unharmed.
+            what is there is no map of ours, or the disk refuses; what is there is then unharmed.
 
     """
     path = Path(path)
@@ -86,7 +86,7 @@ def save_map(path: Path, stored: StoredMap) -> None:
         np.savez_compressed(folder / 'keyframes.npz', **arrays)
         (folder / 'map.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
 
-    FolderStore(path.parent, 'map').replace(path.name, write)
+    _store(path).replace(path.name, write)
 
 
 def check_free(path: Path, overwrite: bool) -> None:
@@ -94,10 +94,13 @@ def check_free(path: Path, overwrite: bool) -> None:
     checked_name(path.name, 'map')
     if not path.exists():
         return
-    if not (path / 'map.yaml').is_file():
-        raise GsPoseError(f'{path}: is there already, and is no map that could be replaced')
+    _store(path).check_ours(path)
     if not overwrite:
         raise GsPoseError(f'{path}: is there already; set overwrite')
+
+
+def _store(path: Path) -> FolderStore:
+    return FolderStore(path.parent, 'map', ('map.yaml', 'gaussians.ply', 'keyframes.npz'))
 
 
 def load_map(path: Path) -> StoredMap:
@@ -108,7 +111,7 @@ def load_map(path: Path) -> StoredMap:
 
     """
     path = Path(path)
-    store = FolderStore(path.parent, 'map')
+    store = _store(path)
     with store.reading():
         folder = store.folder(path.name)
         header = read_header(folder / 'map.yaml', FORMAT_VERSION)

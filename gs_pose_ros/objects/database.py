@@ -72,6 +72,7 @@ class ObjectReference(SplatObject):
 FORMAT_VERSION = 1
 
 _FILES = ('object.yaml', 'gaussians.ply', 'views.npz')
+_THUMBNAIL = 'thumbnail.png'
 _PREPARED = '.prepared'  # no object has a leading dot in its name
 _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
 
@@ -87,7 +88,7 @@ class ObjectDatabase:
     """
 
     def __init__(self, root: Path) -> None:
-        self._store = FolderStore(root)
+        self._store = FolderStore(root, 'object', (*_FILES, _THUMBNAIL))
 
     @property
     def root(self) -> Path:
@@ -188,7 +189,7 @@ def _write(folder: Path, reference: ObjectReference) -> None:
         alpha = reference.views.mask[0][..., None] / 255.0
         picture = (reference.views.color[0] * alpha + 255 * (1 - alpha)).astype(np.uint8)
         png = cv2.imencode('.png', picture[..., ::-1])[1]
-        (folder / 'thumbnail.png').write_bytes(png.tobytes())
+        (folder / _THUMBNAIL).write_bytes(png.tobytes())
     (folder / 'object.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
 
 

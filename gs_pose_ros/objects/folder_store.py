@@ -35,8 +35,9 @@ class FolderStore:
     they see the old one or the new one whole.
     """
 
-    def __init__(self, root: Path, kind: str = 'object') -> None:
-        self.root, self._kind = Path(root), kind
+    def __init__(self, root: Path, kind: str, files: Sequence[str]) -> None:
+        """Of one kind of thing, stored in these files; the first one is its YAML header."""
+        self.root, self._kind, self._files = Path(root), kind, tuple(files)
 
     def names(self) -> list[str]:
         """The stored folders, broken ones included, sorted.
@@ -71,13 +72,14 @@ class FolderStore:
         """Store what `write(folder)` writes into an empty folder.
 
         Raises:
-            GsPoseError: the name is not a plain one, or the disk refuses; what was stored before
-                is then unharmed.
+            GsPoseError: the name is not a plain one, what is there is none of ours, or the disk
+                refuses; what was stored before is then unharmed.
 
         """
         target = self.root / checked_name(name, self._kind)
         with self._writing(), _disk_errors(target):
             old, new = self._clear_leftovers(target)
+            self.check_ours(target)
             new.mkdir()
             write(new)
             for path in new.iterdir():
@@ -95,7 +97,7 @@ class FolderStore:
         """Delete a folder.
 
         Raises:
-            GsPoseError: there is none, or the disk refuses.
+            GsPoseError: there is none, or none of ours, or the disk refuses.
 
         """
         target = self.root / checked_name(name, self._kind)
@@ -105,10 +107,28 @@ class FolderStore:
             _, trash = self._clear_leftovers(target)
             if not target.is_dir():
                 raise GsPoseError(f'{target}: no such {self._kind}')
+            self.check_ours(target)
             with self._locked('.lock'):
                 target.rename(trash)
                 _fsync(self.root)
             shutil.rmtree(trash)
+
+    def check_ours(self, target: Path) -> None:
+        """Raise GsPoseError if there is something at `target` that was not written by `replace`.
+
+        Other programs have files of such names as well: nav2's maps a `map.yaml`. Nothing foreign
+        may be inside, and the header bears our mark, or there are more of our files beside it.
+        """
+        if not target.exists():
+            return
+        refused = f'{target}: is not replaced or removed, because it'
+        if not target.is_dir():
+            raise GsPoseError(f'{refused} is no folder')
+        names = {path.name for path in target.iterdir()}
+        if foreign := sorted(names - set(self._files)):
+            raise GsPoseError(f'{refused} holds {foreign[0]!r}, which is not of {self._kind}s')
+        if not names & set(self._files[1:]) and not _bears_mark(target / self._files[0]):
+            raise GsPoseError(f'{refused} holds no {self._kind} that gs_pose_ros has written')
 
     def _clear_leftovers(self, target: Path) -> tuple[Path, Path]:
         """Put right what a killed process left of `target`.
@@ -189,6 +209,15 @@ def read_header(path: Path, version: int) -> dict[str, Any]:
     if found != version:
         raise GsPoseError(f'{path}: format version {found!r}, this program reads {version}')
     return header
+
+
+def _bears_mark(header: Path) -> bool:
+    """Whether the YAML file says what only ours say."""
+    try:
+        content = yaml.safe_load(header.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and {'format_version', 'package_version'} <= content.keys()
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -69,7 +69,7 @@ def test_a_map_is_replaced_and_nothing_else_is(
     (out / 'thesis.tex').write_text('ten years of work')
     capsys.readouterr()
     assert cli.main(command) == 1
-    assert 'is no map that could be replaced' in capsys.readouterr().err
+    assert "holds 'thesis.tex', which is not of maps" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ['thesis.tex']
 
 

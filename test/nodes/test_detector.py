@@ -97,7 +97,10 @@ def test_a_camera_that_cannot_be_heard_is_named(world: World, detections: list) 
     world.show_until(lambda: [m for m in detections if m.status == wanted], 'the status')
     assert f'publishes {topic} with another QoS' in detections[-1].reason
     assert 'Best effort publisher' in detections[-1].reason
-    assert any('another QoS' in status.message for msg in said for status in msg.status)
+    world.until(
+        lambda: any('another QoS' in status.message for msg in said for status in msg.status),
+        'the same in the diagnostics',
+    )
 
 
 def test_wrong_encoding_is_said_and_recovers(world: World, detections: list) -> None:

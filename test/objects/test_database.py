@@ -248,3 +248,15 @@ def test_killing_a_writing_process_never_loses_the_object(store: ObjectDatabase)
     assert round(store.load('mug').diameter_m, 3) in (0.15, 0.151)
     store.save(make_reference(seed=5))
     assert store.load('mug').diameter_m == pytest.approx(0.155)
+
+
+@pytest.mark.parametrize('act', ['save', 'remove'])
+def test_a_folder_that_is_no_object_is_neither_replaced_nor_removed(
+    store: ObjectDatabase, act: str
+) -> None:
+    photos = store.root / 'photos'
+    photos.mkdir(parents=True)
+    (photos / 'wedding.jpg').write_bytes(b'once in a lifetime')
+    with pytest.raises(GsPoseError, match=r"photos: .*'wedding.jpg'"):
+        store.save(make_reference('photos')) if act == 'save' else store.remove('photos')
+    assert (photos / 'wedding.jpg').read_bytes() == b'once in a lifetime'

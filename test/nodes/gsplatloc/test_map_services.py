@@ -77,7 +77,7 @@ def test_maps_are_saved_but_nothing_else_is_replaced(
     assert save(maps / 'copy', overwrite=True).success
     (maps / 'home').mkdir()
     (maps / 'home' / 'thesis.tex').write_text('years of work')
-    assert 'no map' in save(maps / 'home', overwrite=True).message
+    assert "holds 'thesis.tex'" in save(maps / 'home', overwrite=True).message
     assert (maps / 'home' / 'thesis.tex').is_file()
     assert 'allowed_roots' in save('/etc/map').message
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,9 @@ def test_a_process_that_ends_while_registering_leaves_the_database(
     before = store.revision('mug')
     command = [sys.executable, '-c', KILLED, '--ros-args', '-r', f'__ns:={world.namespace}']
     command += ['-p', f'database:={store.root}', '-p', f'allowed_roots:=["{tmp_path}"]']
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+        stack.callback(process.kill)  # or a failure here would wait for it without end
         request = register_request(pictures, object_id='mug', overwrite=True)
         answer = world.call(RegisterObject, 'object_database/register', request, 30.0)
         assert answer.accepted, answer.message
