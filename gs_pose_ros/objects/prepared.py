@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gs_pose_ros import rendering
+import gs_pose_ros
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference, StoredCopy
@@ -93,9 +93,15 @@ def _digest(*texts: str) -> str:
 
 @functools.cache
 def _code(module: str) -> str:
-    """A text that changes with the code that makes it: its module, and what draws."""
-    files = [Path(module), *sorted(Path(inspect.getfile(rendering)).parent.glob('*.py'))]
-    return _digest(*(path.read_text() for path in files))
+    """A text that changes with the code that makes it."""
+    return _digest(*(path.read_text() for path in _sources(module)))
+
+
+def _sources(module: str) -> list[Path]:
+    """The files of a module's room, and of those whose code all makers call."""
+    package = Path(gs_pose_ros.__file__).parent
+    rooms = [Path(module).parent, *(package / name for name in ('features', 'rendering'))]
+    return [path for room in rooms for path in sorted(room.glob('*.py'))]
 
 
 def _read(path: Path, kind: Any) -> Any:

@@ -108,6 +108,22 @@ def test_other_code_prepares_anew(store: ObjectDatabase, monkeypatch) -> None:
     assert len(files(store)) == 1
 
 
+def test_the_code_of_a_maker_is_that_of_what_it_calls(tmp_path: Path) -> None:
+    from gs_pose_ros.pose.initialization import view_retrieval
+    from gs_pose_ros.pose.verification import keypoints
+
+    of_keypoints = {path.name for path in module._sources(keypoints.__file__)}
+    assert {'keypoints.py', 'local_features.py', 'numba_rasterizer.py'} <= of_keypoints
+    of_views = {path.name for path in module._sources(view_retrieval.__file__)}
+    assert {'view_retrieval.py', 'templates.py', 'numba_rasterizer.py'} <= of_views
+    maker, beside = tmp_path / 'maker.py', tmp_path / 'beside.py'
+    for path in (maker, beside):
+        path.write_text('a = 1')
+    before = module._code.__wrapped__(str(maker))
+    beside.write_text('a = 2')
+    assert module._code.__wrapped__(str(maker)) != before
+
+
 def damaged(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
