@@ -109,7 +109,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
         self._out = CameraOutput(self)
         self._maps = MapService(self, self._use)
         self.while_configured.callback(self._give_up_map)
-        self.serve(Relocalize, '~/relocalize', self._relocalize)
+        self.serve(Relocalize, '~/relocalize', self._relocalize, most_at_once=1)
         self.serve(Trigger, '~/pause', lambda _, response: self._pause(True, response))
         self.serve(Trigger, '~/resume', lambda _, response: self._pause(False, response))
         if self._localizer is None:

@@ -39,8 +39,8 @@ class MapService:
         self._progress = node.advertise(MapProgress, '~/map_progress')
         node.serve(BuildMap, '~/build_map', self._build)
         node.serve(Trigger, '~/finish_map', self._finish)
-        node.serve(LoadMap, '~/load_map', self._load)
-        node.serve(SaveMap, '~/save_map', self._save)
+        node.serve(LoadMap, '~/load_map', self._load, most_at_once=3)
+        node.serve(SaveMap, '~/save_map', self._save, most_at_once=3)
         node.while_configured.callback(self._cancel)
 
     @property

@@ -73,8 +73,8 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self.while_configured.callback(self._jobs.stop)
         self.serve(RegisterObject, '~/register', self._register)
         self.serve(CancelRegistration, '~/cancel', self._cancel)
-        self.serve(LoadDatabase, '~/load', self._load)
-        self.serve(SaveDatabase, '~/save', self._save)
+        self.serve(LoadDatabase, '~/load', self._load, most_at_once=3)
+        self.serve(SaveDatabase, '~/save', self._save, most_at_once=3)
         self.serve(ListObjects, '~/list', self._list)
         self.serve(RemoveObject, '~/remove', self._remove)
 

@@ -28,7 +28,7 @@ class PoseService:
         """`estimator()` and `camera()` give the stages and the input settings of the moment."""
         self._node, self._objects = node, objects
         self._estimator, self._camera = estimator, camera
-        node.serve(EstimatePose, '~/estimate_pose', self._answer)
+        node.serve(EstimatePose, '~/estimate_pose', self._answer, most_at_once=3)
 
     def _answer(
         self, request: EstimatePose.Request, response: EstimatePose.Response

@@ -42,6 +42,8 @@ _MASKS: dict[int, MaskMode] = {
 # Progress is for people: more often than this (s) nobody reads it.
 _PERIOD_S = 0.2
 _LIVE_S = 10.0
+# Each takes about a minute: whoever is further back in line has not been thought of.
+_MOST_WAITING = 20
 
 
 class RegisterMethod(Protocol):
@@ -112,6 +114,11 @@ class RegistrationJobs:
         object_id = checked_name(request.object_id)
         if any(job.object_id == object_id for job in list(self._jobs.values())):
             raise GsPoseError(f'{object_id!r} is being registered already')
+        if self._queue.qsize() >= _MOST_WAITING:
+            raise GsPoseError(
+                f'{_MOST_WAITING} registrations wait already: ask again when one has ended, '
+                'or cancel some'
+            )
         job = _Job(object_id, source, database, settings, recording)
         self._jobs[job.job_id] = job
         self._say(job, RegistrationProgress.STATE_QUEUED, 'queued', 0.0, '')

@@ -17,7 +17,11 @@ from typing import Any, Generic, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import (
+    CallbackGroup,
+    MutuallyExclusiveCallbackGroup,
+    ReentrantCallbackGroup,
+)
 
 # In rclpy.clock_type since Jazzy; here it is everywhere.
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]
@@ -32,6 +36,7 @@ from rclpy.node import (
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.nodes.runtime.answers import in_line, refused
 from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
 from gs_pose_ros.nodes.runtime.parameters import Parameters, setting
 from gs_pose_ros.share import transport_environment
@@ -47,6 +52,8 @@ _NO_EVENTS_IN = SubscriptionEventCallbacks(use_default_callbacks=False)
 _MOST_THREADS = 16
 
 QOS_OUT = QoSProfile(depth=10)
+# With rclpy's 10, requests that come together are lost without a word: of 20 at once 10 were.
+_QOS_REQUESTS = QoSProfile(depth=100)
 QOS_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -107,13 +114,6 @@ class Stage(LifecycleNode, Generic[S]):
         self, srv_type: type, srv_name: str, callback: Callable[..., Any], **kwargs: Any
     ) -> Any:
         """As of `Node`; whoever asks gets the reason of what goes wrong, as `message`."""
-
-        def refused(_: Any, response: Any, *, reason: str) -> Any:
-            out = type(response)()  # not what was half filled in
-            if hasattr(out, 'message'):
-                out.message = reason
-            return out
-
         callback = self.guarded(f'service {srv_name}', callback, refused)
         return super().create_service(srv_type, srv_name, callback, **kwargs)
 
@@ -301,14 +301,21 @@ class Stage(LifecycleNode, Generic[S]):
         self.while_configured.callback(self.destroy_publisher, made)
         return made
 
-    def serve(self, kind: type, name: str, answer: Callable[[Any, Any], Any]) -> None:
+    def serve(
+        self, kind: type, name: str, answer: Callable[[Any, Any], Any], most_at_once: int = 0
+    ) -> None:
         """Answer a service until the node is cleaned up, one call at a time.
 
-        Each service has a thread while it works or waits: the others, and what takes images in,
-        go on meanwhile. What services share is theirs to guard.
+        Of one that takes seconds, requests beyond `most_at_once` are refused at once; 0 is no
+        limit. Each service has a thread while it works or waits: the others, and what takes
+        images in, go on meanwhile. What services share is theirs to guard.
         """
-        group = MutuallyExclusiveCallbackGroup()
-        made = self.create_service(kind, name, answer, callback_group=group)
+        group: CallbackGroup = MutuallyExclusiveCallbackGroup()
+        if most_at_once:
+            answer, group = in_line(answer, most_at_once), ReentrantCallbackGroup()
+        made = self.create_service(
+            kind, name, answer, callback_group=group, qos_profile=_QOS_REQUESTS
+        )
         self.while_configured.callback(self.destroy_service, made)
 
     def worker(

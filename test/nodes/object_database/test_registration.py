@@ -105,6 +105,22 @@ def test_refused_requests_say_why(
     assert words in answer.message
 
 
+def test_the_line_of_registrations_has_an_end(
+    world: World, lists: list, pictures: Path, fitting: Fitting
+) -> None:
+    fitting.gate.clear()
+    answers = [register(world, register_request(pictures, f'can{k}')) for k in range(25)]
+    accepted = [answer for answer in answers if answer.accepted]
+    assert 20 <= len(accepted) <= 21  # one is at work, or about to be
+    assert all('20 registrations wait already' in a.message for a in answers if not a.accepted)
+    for answer in accepted:
+        request = CancelRegistration.Request(job_id=answer.job_id)
+        assert world.call(CancelRegistration, 'object_database/cancel', request).success
+    fitting.gate.set()
+    world.until(lambda: register(world, register_request(pictures)).accepted, 'room for the next')
+    world.until(lambda: ids(lists[-1]) == ['can', 'mug'], 'the new list')
+
+
 def test_box_of_the_request_reaches_the_fit(
     world: World, lists: list, pictures: Path, fitting: Fitting
 ) -> None:

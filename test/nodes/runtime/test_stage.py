@@ -173,6 +173,51 @@ def test_a_request_that_fails_is_answered_with_the_reason(node: Listener) -> Non
             assert got.message == 'RecursionError: too deep'
 
 
+def test_all_of_many_requests_at_once_are_answered(node: Listener) -> None:
+    def answer(_: Any, response: Trigger.Response) -> Trigger.Response:
+        time.sleep(0.005)  # they come faster than they are answered
+        response.success = True
+        return response
+
+    node.serve(Trigger, '~/many', answer)
+    with spinning(node) as caller:
+        client = caller.create_client(Trigger, 'listener/many')
+        assert client.wait_for_service(10.0)
+        waiting = [client.call_async(Trigger.Request()) for _ in range(20)]
+        until(lambda: all(future.done() for future in waiting), 'all answers')
+        assert all(future.result().success for future in waiting)
+
+
+def test_requests_beyond_the_line_are_refused_at_once(node: Listener) -> None:
+    gate = threading.Event()
+    working: list[int] = []
+
+    def answer(_: Any, response: Trigger.Response) -> Trigger.Response:
+        working.append(1)
+        assert sum(working) == 1, 'two at a time'
+        response.success = gate.wait(20.0)
+        working.append(-1)
+        return response
+
+    node.serve(Trigger, '~/slow', answer, most_at_once=2)
+    with spinning(node) as caller:
+        client = caller.create_client(Trigger, 'listener/slow')
+        assert client.wait_for_service(10.0)
+        waiting = [client.call_async(Trigger.Request()) for _ in range(20)]
+        until(lambda: sum(future.done() for future in waiting) == 18, 'the refusals')
+        refused = [future.result() for future in waiting if future.done()]
+        assert not any(answer.success for answer in refused)
+        assert {answer.message for answer in refused} == {
+            'busy with 2 other requests: ask again later'
+        }
+        gate.set()
+        until(lambda: all(future.done() for future in waiting), 'the others')
+        assert sum(future.result().success for future in waiting) == 2
+        again = client.call(Trigger.Request(), timeout_sec=10.0)
+        assert again is not None
+        assert again.success
+
+
 def test_a_timer_that_fails_goes_on(node: Listener) -> None:
     rung: list[int] = []
 
