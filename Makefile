@@ -5,6 +5,7 @@
 #   make test     lint, types, tests with coverage       make lint    the first two alone
 #   make kernels  tests of the kernels without a compiler, and what of them is run
 #   make demo     four nodes, a bag, a table             make bench   the benchmarks
+#   make fuzz     hostile messages and requests to the running nodes, damaged files to the readers
 #   make colcon   colcon build, --symlink-install and test, on the ROS 2 of the wheels
 #
 # PYTHON=python3.12 chooses the interpreter, JOBS=4 the number of parallel processes.
@@ -35,7 +36,7 @@ INTERFACES := CMakeLists.txt package.xml setup.py $(wildcard cmake/* cmake/*/* c
 KERNELS := $(shell grep -rl --include='*.py' numba gs_pose_ros)
 KERNEL_TESTS := test/test_kernels.py test/rendering/test_render.py
 
-.PHONY: setup lint test kernels demo bench gpu colcon clean
+.PHONY: setup lint test kernels demo bench fuzz gpu colcon clean
 
 setup: $(VENV)/.kernels
 
@@ -85,6 +86,9 @@ bench: setup
 	@[ -n '$(BOP)' ] || echo 'for the others: make bench BOP=<a BOP set with train/ test/ track/>'
 	for name in $(if $(BOP),calibration ambiguity adaptation ablations tracking refinement); do \
 		echo "== $$name"; $(BIN)/python benchmarks/measure_$$name.py --root $(BOP) || exit 1; done
+
+fuzz: setup
+	$(BIN)/python benchmarks/measure_robustness.py
 
 # On a machine with a CUDA device: parity with the CPU, and its times; BOP=DIR for the refiners'.
 CUDA_ROWS := paper,paper cuda,gs2pose,gs2pose cuda,lm
