@@ -13,9 +13,10 @@ import tyro
 from figures import DEMO, RESULTS, origin, print_table, write_figures
 
 from gs_pose_ros.datasets.bop import object_name
+from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.gaussian_fitting import GaussianFitting
 from gs_pose_ros.objects.registration import RegistrationSettings, register
-from gs_pose_ros.objects.sources import read_bop_views, thinned
+from gs_pose_ros.objects.sources import thinned
 
 # Loads or compiles every kernel: one step with depth and mask and both stages of the fit.
 WARM_UP = RegistrationSettings(fitting=GaussianFitting(iterations=3), final_iterations=2)

@@ -22,9 +22,10 @@ from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.evaluation.evaluation import cell
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
-from gs_pose_ros.objects.sources import read_bop_views, thinned
+from gs_pose_ros.objects.sources import thinned
 from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner

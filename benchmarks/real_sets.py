@@ -32,7 +32,8 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.masks import EmptyMaskError, MaskMode, make_mask
 from gs_pose_ros.objects.registration import RegistrationSettings, register
-from gs_pose_ros.objects.sources import RegistrationView, read_transforms_json
+from gs_pose_ros.objects.sources import RegistrationView
+from gs_pose_ros.objects.transforms_json import read_transforms_json
 from gs_pose_ros.rendering import render
 
 DESK_REFS, DESK_TEST = '.:0-29', '.:30-59'

@@ -19,9 +19,9 @@ from gs_pose_ros.datasets.bop import (
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.evaluation.truth import EvaluatedObject
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.registration import register
-from gs_pose_ros.objects.sources import read_bop_views
 from gs_pose_ros.optimization.levenberg_marquardt import move_about
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 

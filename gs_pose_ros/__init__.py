@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from gs_pose_ros.localization.gsplatloc import GSplatLoc
     from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
     from gs_pose_ros.localization.map_store import load_map, save_map
+    from gs_pose_ros.objects.bop_views import read_bop_views
     from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
     from gs_pose_ros.objects.registration import RegistrationSettings, register
-    from gs_pose_ros.objects.sources import (
-        RegistrationView,
-        read_bop_views,
-        read_transforms_json,
-    )
+    from gs_pose_ros.objects.sources import RegistrationView
     from gs_pose_ros.objects.splat_object import SplatObject
+    from gs_pose_ros.objects.transforms_json import read_transforms_json
     from gs_pose_ros.pose.detection.template_detector import TemplateDetector
     from gs_pose_ros.pose.estimator import ObjectEstimate, PoseEstimator
     from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
@@ -59,10 +57,12 @@ _MODULES = {
     'localization.gsplatloc': ('GSplatLoc',),
     'localization.map_builder': ('MapBuilder', 'MapSettings'),
     'localization.map_store': ('load_map', 'save_map'),
+    'objects.bop_views': ('read_bop_views',),
     'objects.database': ('ObjectDatabase', 'ObjectReference'),
     'objects.registration': ('RegistrationSettings', 'register'),
-    'objects.sources': ('RegistrationView', 'read_bop_views', 'read_transforms_json'),
+    'objects.sources': ('RegistrationView',),
     'objects.splat_object': ('SplatObject',),
+    'objects.transforms_json': ('read_transforms_json',),
     'pose.detection.template_detector': ('TemplateDetector',),
     'pose.estimator': ('ObjectEstimate', 'PoseEstimator'),
     'pose.initialization.view_retrieval': ('TemplateRetrieval',),

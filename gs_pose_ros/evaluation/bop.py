@@ -34,8 +34,9 @@ from gs_pose_ros.evaluation.summary import Figures
 from gs_pose_ros.evaluation.truth import EvaluatedObject, TrueImage, read_true_image
 from gs_pose_ros.extras import POSE_EVALUATION, require_modules
 from gs_pose_ros.frame import RGBDFrame
+from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
-from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, thinned
+from gs_pose_ros.objects.sources import RegistrationView, thinned
 from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName
 
 Register = Callable[[str, Sequence[RegistrationView]], ObjectReference]

@@ -18,11 +18,12 @@ from gs_pose_ros.msg import RegistrationProgress
 from gs_pose_ros.nodes.runtime.conversions import ns_to_stamp
 from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
 from gs_pose_ros.objects import registration
+from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.folder_store import checked_name
 from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.objects.registration import RegistrationCancelled, RegistrationSettings
-from gs_pose_ros.objects.sources import AprilTagGrid, CharucoBoard, RegistrationView
+from gs_pose_ros.objects.sources import RegistrationView
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource, SourceKind
 from gs_pose_ros.srv import RegisterObject
 

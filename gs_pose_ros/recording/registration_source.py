@@ -14,16 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
+from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.masks import MaskMode, add_masks
-from gs_pose_ros.objects.sources import (
-    AprilTagGrid,
-    CharucoBoard,
-    RegistrationView,
-    read_bop_views,
-    read_transforms_box,
-    read_transforms_json,
-    views_from_frames,
-)
+from gs_pose_ros.objects.sources import RegistrationView, views_from_frames
+from gs_pose_ros.objects.transforms_json import read_transforms_box, read_transforms_json
 from gs_pose_ros.recording.bags import BagFrame, read_bag_frames, read_transforms
 from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 

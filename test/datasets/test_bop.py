@@ -11,7 +11,7 @@ from gs_pose_ros.datasets.bop import discretized_symmetries, read_bop_models, re
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.sources import read_bop_views
+from gs_pose_ros.objects.bop_views import read_bop_views
 
 from .bop_set import write_bop_scene, write_models
 

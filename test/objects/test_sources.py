@@ -11,7 +11,8 @@ import pytest
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.sources import read_bop_views, views_from_frames
+from gs_pose_ros.objects.bop_views import read_bop_views
+from gs_pose_ros.objects.sources import views_from_frames
 from test.datasets.bop_set import write_bop_scene
 
 from .drawn_board import CAMERA, CHARUCO, draw_board, look_at_board

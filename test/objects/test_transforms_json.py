@@ -12,7 +12,7 @@ import pytest
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.sources import read_transforms_box, read_transforms_json
+from gs_pose_ros.objects.transforms_json import read_transforms_box, read_transforms_json
 from test.datasets.bop_set import SIZE
 
 
