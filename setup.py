@@ -217,6 +217,7 @@ setup(
         'numba>=0.58',
         'opencv-contrib-python-headless>=4.8,<5',
         'transforms3d>=0.4.1',
+        'pillow>=9.0',
         'plyfile>=1.0',
         'rosbags>=0.10',
         'tyro>=0.8',

@@ -26,12 +26,13 @@ APT = {
     'python3-matplotlib': 'matplotlib',
     'python3-numpy': 'numpy',
     'python3-opencv': 'opencv-contrib-python-headless',
+    'python3-pil': 'pillow',
     'python3-scipy': 'scipy',
     'python3-yaml': 'pyyaml',
 }
 WITH_ROS = ('gs_pose_ros.nodes', 'gs_pose_ros.clients', 'gs_pose_ros.ros_compat.')
 # What pip calls otherwise than Python.
-DISTRIBUTIONS = {'cv2': 'opencv-contrib-python-headless', 'yaml': 'pyyaml'}
+DISTRIBUTIONS = {'PIL': 'pillow', 'cv2': 'opencv-contrib-python-headless', 'yaml': 'pyyaml'}
 
 
 @pytest.fixture
