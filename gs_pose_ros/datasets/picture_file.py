@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gs_pose_ros.datasets.regular_file import opened
 from gs_pose_ros.errors import GsPoseError
 
 # What both libraries know: Pillow reads the header, OpenCV the pixels.
@@ -42,7 +39,7 @@ def read_picture(path: Path) -> NDArray[Any]:
         GsPoseError: missing, no regular file, no picture, damaged, or larger than 64 megapixels.
 
     """
-    with _opened(path) as file:
+    with opened(path, _MOST_BYTES) as file:
         _header(path, file)
         file.seek(0)
         data = np.frombuffer(file.read(), np.uint8)
@@ -57,7 +54,7 @@ def read_picture(path: Path) -> NDArray[Any]:
 
 def read_picture_header(path: Path) -> PictureHeader:
     """Size and EXIF orientation of a picture; raises as `read_picture`."""
-    with _opened(path) as file:
+    with opened(path, _MOST_BYTES) as file:
         return _header(path, file)
 
 
@@ -87,28 +84,6 @@ def as_rgb(path: Path, image: NDArray[Any]) -> NDArray[np.uint8]:
             '8 bits are needed'
         )
     return np.asarray(cv2.cvtColor(image, codes[channels]), np.uint8)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        # Opening a FIFO would wait for whoever writes to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 'rb') as file:  # noqa: PTH123
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise GsPoseError(f'{path}: is no regular file')
-            if status.st_size > _MOST_BYTES:
-                raise GsPoseError(
-                    f'{path}: has {status.st_size / 2**20:.0f} MiB, '
-                    f'a picture at most {_MOST_BYTES // 2**20}'
-                )
-            yield file
-    except FileNotFoundError as error:
-        raise GsPoseError(f'{path}: missing') from error
-    except OSError as error:
-        raise GsPoseError(f'{path}: not readable: {error.strerror or error}') from error
-    except ValueError as error:  # a NUL in the name
-        raise GsPoseError(f'{str(path)!r}: not readable: {error}') from error
 
 
 def _header(path: Path, file: IO[bytes]) -> PictureHeader:
