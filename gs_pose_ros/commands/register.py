@@ -11,8 +11,12 @@ from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
+from gs_pose_ros.bounds import check_bounds
+from gs_pose_ros.commands.places import expanded, writable_folder
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.database import ObjectDatabase
+from gs_pose_ros.objects.folder_store import checked_name
 from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.objects.registration import (
     RegistrationProgress,
@@ -21,6 +25,7 @@ from gs_pose_ros.objects.registration import (
 )
 from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource
+from gs_pose_ros.recording.source_kind import check_kind
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class Register:
     """ChArUco: side of a square, side of a marker. AprilTag: side of a tag, gap between tags."""
     board_dictionary: str = ''
     """OpenCV's name; DICT_5X5_100 or DICT_APRILTAG_36h11 if not given."""
+    board_legacy: bool = False
+    """The ChArUco board is of calib.io or OpenCV before 4.6 and has an even number of rows."""
+    metres_per_unit: float = 0.0
+    """Transforms: metres that one unit of the file is, as 0.001 for millimetres; 0: 1 m."""
     max_views: int = 0
     """Use only that many pictures, evenly spread; 0 is all."""
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
@@ -62,12 +71,21 @@ class Register:
         """Register and store.
 
         Raises:
-            GsPoseError: the pictures cannot be used, or the object cannot be stored.
+            GsPoseError: an argument makes no sense, the pictures cannot be used, or the object
+                cannot be stored.
 
         """
+        # What can be known now is: the work takes minutes.
+        checked_name(self.object_id)
+        try:
+            check_bounds(self.settings, 'settings.')
+        except ValueError as error:
+            raise GsPoseError(str(error)) from error
+        path = expanded(self.path)
+        check_kind(self.kind, path)
         source = RegistrationSource(
             kind=self.kind,
-            path=self.path,
+            path=path,
             bop_object_id=self.bop_object,
             box=None if self.box is None else np.reshape(self.box, (2, 3)),
             mask_mode=MaskMode(self.masks),
@@ -75,15 +93,17 @@ class Register:
             board=self._board(),
             object_frame=self.object_frame,
             max_views=self.max_views,
+            metres_per_unit=self.metres_per_unit,
         )
-        database = ObjectDatabase(self.db.expanduser())
-        database.root.mkdir(parents=True, exist_ok=True)
+        database = ObjectDatabase(writable_folder(self.db))
+        console = Console(stderr=True)
         found = source.views()
+        for remark in found.remarks:
+            console.print(remark, markup=False, highlight=False)
         settings = self.settings
         if found.box is not None:
             low, high = (tuple(map(float, corner)) for corner in found.box)
             settings = replace(settings, box=(low, high))
-        console = Console(stderr=True)
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task(self.object_id, total=1.0)
 
@@ -106,7 +126,8 @@ class Register:
     def _board(self) -> Board | None:
         sizes = (*self.board_fields, *self.board_metres)
         if self.board == 'charuco':
-            return CharucoBoard(*sizes, self.board_dictionary or 'DICT_5X5_100')
+            dictionary = self.board_dictionary or 'DICT_5X5_100'
+            return CharucoBoard(*sizes, dictionary, self.board_legacy)
         if self.board == 'apriltag':
             return AprilTagGrid(*sizes, self.board_dictionary or 'DICT_APRILTAG_36h11')
         return None

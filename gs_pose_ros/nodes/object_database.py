@@ -148,7 +148,8 @@ class DatabaseNode(Stage[DatabaseSettings]):
             self._check_free(request)
             recording = LiveRecording(self, self.settings.input) if path is None else None
             response.job_id = self._jobs.add(
-                request, path, self._database, self.settings.registration, recording
+                *(request, path, self._database, self.settings.registration, recording),
+                check=lambda named: self._allowed(str(named)),
             )
             response.accepted = True
         except GsPoseError as error:

@@ -24,7 +24,9 @@ from gs_pose_ros.objects.folder_store import checked_name
 from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.objects.registration import RegistrationCancelled, RegistrationSettings
 from gs_pose_ros.objects.sources import RegistrationView
+from gs_pose_ros.objects.transforms_json import PathCheck
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource, SourceKind
+from gs_pose_ros.recording.source_kind import check_kind
 from gs_pose_ros.srv import RegisterObject
 
 _Request = RegisterObject.Request
@@ -72,6 +74,7 @@ class _Job:
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     cancelled: threading.Event = field(default_factory=threading.Event)
     reported: float = 0.0  # monotonic time of the last progress
+    remarks: str = ''  # on how its pictures were read
 
 
 class RegistrationJobs:
@@ -104,14 +107,17 @@ class RegistrationJobs:
         database: ObjectDatabase,
         settings: RegistrationSettings,
         recording: LiveRecording | None = None,
+        check: PathCheck | None = None,
     ) -> str:
         """Queue a registration; returns its job id.
+
+        `check` is asked of every path that the files at `path` name.
 
         Raises:
             GsPoseError: a field of the request makes no sense.
 
         """
-        source = source_from_request(request, path)
+        source = source_from_request(request, path, check)
         object_id = checked_name(request.object_id)
         if any(job.object_id == object_id for job in list(self._jobs.values())):
             raise GsPoseError(f'{object_id!r} is being registered already')
@@ -149,7 +155,7 @@ class RegistrationJobs:
             state, message, psnr = RegistrationProgress.STATE_FAILED, '', float('nan')
             try:
                 psnr = self._register(job)
-                state = RegistrationProgress.STATE_SUCCEEDED
+                state, message = RegistrationProgress.STATE_SUCCEEDED, job.remarks
             except RegistrationCancelled as error:
                 state, message = RegistrationProgress.STATE_CANCELLED, str(error)
             except GsPoseError as error:
@@ -184,6 +190,9 @@ class RegistrationJobs:
         else:
             found = job.source.views()
         check()
+        job.remarks = '; '.join(found.remarks)
+        if job.remarks:
+            self._say(job, running, 'reading', 0.0, job.remarks)
         settings = job.settings
         if found.box is not None:
             low, high = (tuple(map(float, corner)) for corner in found.box)
@@ -219,7 +228,9 @@ class RegistrationJobs:
         self._report(out)
 
 
-def source_from_request(request: RegisterObject.Request, path: Path | None) -> RegistrationSource:
+def source_from_request(
+    request: RegisterObject.Request, path: Path | None, check: PathCheck | None = None
+) -> RegistrationSource:
     """The source that a service request describes.
 
     Raises:
@@ -232,12 +243,16 @@ def source_from_request(request: RegisterObject.Request, path: Path | None) -> R
         np.array([corner.x, corner.y, corner.z]) for corner in (request.box_min, request.box_max)
     )
     box = np.stack([low, high]) if low.any() or high.any() else None
-    if box is not None and not (low < high).all():
-        raise GsPoseError(f'box_min {low.tolist()} is not below box_max {high.tolist()}')
+    if box is not None and not (np.isfinite(box).all() and (low < high).all()):
+        raise GsPoseError(
+            f'box_min {low.tolist()}, box_max {high.tolist()}: no lowest and highest corner'
+        )
     kind = _KINDS[request.source]
     board = _board(request)
     if kind in ('bag', 'topics') and board is None and not request.object_frame:
         raise GsPoseError('give a board, or the TF frame of the object in object_frame')
+    if path is not None:
+        check_kind(kind, path)
     return RegistrationSource(
         kind=kind,
         path=path,
@@ -248,18 +263,18 @@ def source_from_request(request: RegisterObject.Request, path: Path | None) -> R
         object_frame=request.object_frame,
         duration_s=float(request.duration),
         max_views=int(request.max_views),
+        metres_per_unit=float(request.metres_per_unit),
+        check=check,
     )
 
 
 def _board(request: RegisterObject.Request) -> Board | None:
     if request.board == _Request.BOARD_NONE:
         return None
-    sizes = (request.board_square, request.board_marker)
-    counts = (request.board_columns, request.board_rows)
-    if min(sizes) <= 0 or min(counts) < 1:
-        raise GsPoseError(f'the board has {counts} fields of {sizes} m')
+    sizes = (request.board_columns, request.board_rows, request.board_square, request.board_marker)
     if request.board == _Request.BOARD_CHARUCO:
-        return CharucoBoard(*counts, *sizes, request.board_dictionary or 'DICT_5X5_100')
+        dictionary = request.board_dictionary or 'DICT_5X5_100'
+        return CharucoBoard(*sizes, dictionary, request.board_legacy)
     if request.board == _Request.BOARD_APRILTAG:
-        return AprilTagGrid(*counts, *sizes, request.board_dictionary or 'DICT_APRILTAG_36h11')
+        return AprilTagGrid(*sizes, request.board_dictionary or 'DICT_APRILTAG_36h11')
     raise GsPoseError(f'unknown board {request.board}')

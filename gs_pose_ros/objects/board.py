@@ -13,6 +13,9 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.geometry.camera import Camera
 
+# No board under an object has larger fields; millimetres in place of metres have.
+_MOST_SIDE_M = 1.0
+
 
 @dataclass(frozen=True)
 class CharucoBoard:
@@ -23,7 +26,26 @@ class CharucoBoard:
     square_m: float  # side of a square
     marker_m: float  # side of a marker
     dictionary: str = 'DICT_5X5_100'
-    legacy_pattern: bool = False  # printed by OpenCV before 4.6, with an even number of rows
+    # Printed by calib.io or OpenCV before 4.6, where an even number of rows begins with black.
+    legacy_pattern: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be printed.
+
+        Raises:
+            GsPoseError: a count or size makes no board, or the dictionary is too small or unknown.
+
+        """
+        what = f'ChArUco board of {self.columns} x {self.rows} squares'
+        _check_counts(what, self.columns, self.rows, 2)
+        _check_side(what, 'side of a square', self.square_m)
+        _check_side(what, 'side of a marker', self.marker_m)
+        if self.marker_m >= self.square_m:
+            raise GsPoseError(
+                f'{what}: markers of {self.marker_m:g} m do not fit into squares of '
+                f'{self.square_m:g} m'
+            )
+        _check_markers(what, self.columns * self.rows // 2, self.dictionary)
 
     def to_opencv(self) -> cv2.aruco.CharucoBoard:
         """The board as OpenCV draws and finds it; its units are metres."""
@@ -73,6 +95,16 @@ class AprilTagGrid:
     dictionary: str = 'DICT_APRILTAG_36h11'
     first_id: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be printed; raises as `CharucoBoard`."""
+        what = f'AprilTag grid of {self.columns} x {self.rows} tags'
+        _check_counts(what, self.columns, self.rows, 1)
+        _check_side(what, 'side of a tag', self.tag_m)
+        _check_side(what, 'gap between tags', self.gap_m)
+        if self.first_id < 0:
+            raise GsPoseError(f'{what}: its first id is {self.first_id}')
+        _check_markers(what, self.first_id + self.columns * self.rows, self.dictionary)
+
     def to_opencv(self) -> cv2.aruco.GridBoard:
         """The board as OpenCV draws and finds it; its units are metres."""
         ids = np.arange(self.first_id, self.first_id + self.columns * self.rows)
@@ -120,6 +152,7 @@ def estimate_board_pose(
     if len(points) < min_points:
         raise GsPoseError(
             f'the board is not seen: {len(points)} of its points found, {min_points} are needed'
+            f'{_other_pattern(board)}'
         )
     # OpenCV's board frame: origin in the top left corner, y down, z into the print.
     width, height = board.size_m
@@ -160,6 +193,33 @@ def _better_of_the_two_planar_poses(
     if best is None:
         raise GsPoseError('the board would be seen from behind or lie behind the camera')
     return best
+
+
+def _other_pattern(board: CharucoBoard | AprilTagGrid) -> str:
+    """What else may be printed there: boards of both patterns have the same markers."""
+    if not isinstance(board, CharucoBoard) or board.rows % 2:
+        return ''
+    if board.legacy_pattern:
+        return '; is it a legacy board indeed? Unset board_legacy (--board-legacy) if it is not'
+    return '; if it is of calib.io or of OpenCV before 4.6, set board_legacy (--board-legacy)'
+
+
+def _check_counts(what: str, columns: int, rows: int, least: int) -> None:
+    if min(columns, rows) < least:
+        raise GsPoseError(f'{what}: at least {least} x {least} are needed')
+
+
+def _check_side(what: str, name: str, metres: float) -> None:
+    if not 0 < metres <= _MOST_SIDE_M:
+        raise GsPoseError(
+            f'{what}: the {name} is {metres:g} m, not above 0 and at most {_MOST_SIDE_M:g} m'
+        )
+
+
+def _check_markers(what: str, count: int, dictionary: str) -> None:
+    known = len(_dictionary(dictionary).bytesList)
+    if count > known:
+        raise GsPoseError(f'{what}: needs {count} markers, {dictionary} has {known}')
 
 
 def _dictionary(name: str) -> cv2.aruco.Dictionary:

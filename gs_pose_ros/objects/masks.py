@@ -49,8 +49,23 @@ def add_masks(
         except EmptyMaskError as error:
             reason = f'view {k}: {error}'
     if not kept:
-        raise GsPoseError(f'no view has a usable mask; {reason}')
+        raise GsPoseError(f'no view has a usable mask; {reason}{_way_out(views, mode)}')
     return kept
+
+
+def _way_out(views: Sequence[RegistrationView], mode: MaskMode) -> str:
+    """What to do where all masks that were given are empty, or all are full."""
+    given = [view.mask for view in views if view.mask is not None]
+    if mode not in (MaskMode.AUTO, MaskMode.GIVEN) or not given or len(given) < len(views):
+        return ''
+    if not any(mask.any() for mask in given):
+        return '; all given masks are empty: they must be above 0 where the object is seen'
+    if all(mask.all() for mask in given):
+        return (
+            '; all given masks are full: mask the object alone, or have masks made from its 3-D '
+            'box (mask mode depth_box or grabcut)'
+        )
+    return ''
 
 
 def make_mask(
@@ -70,11 +85,17 @@ def make_mask(
             mode = MaskMode.GRABCUT if view.depth is None else MaskMode.DEPTH_BOX
     if mode is MaskMode.GIVEN:
         if view.mask is None:
-            raise GsPoseError('masks are to be given, but a view has none')
+            raise GsPoseError(
+                'masks are to be given, but a view has none (mask_path of transforms.json, '
+                'mask_visib of BOP sets)'
+            )
         return _checked(np.asarray(view.mask, bool), 'the given mask')
     if box is None:
-        raise GsPoseError(f'masks by {mode.value} need the 3-D box of the object')
-    corners = _checked_box(box)
+        raise GsPoseError(
+            f'masks by {mode.value} need the 3-D box of the object: --box, box_min and box_max, '
+            'or "aabb" of transforms.json'
+        )
+    corners = checked_box(box)
     if mode is MaskMode.DEPTH_BOX:
         if view.depth is None:
             raise GsPoseError('masks by depth_box need depth, but a view has none')
@@ -102,7 +123,7 @@ def mask_from_depth(
         EmptyMaskError: too few pixels lie in the box.
 
     """
-    low, high = _checked_box(box)
+    low, high = checked_box(box)
     hull = _box_hull(camera, T_cam_obj, np.stack([low, high]))
     points = se3.transform(se3.inverse(T_cam_obj), camera.point_map(depth).reshape(-1, 3))
     valid = (depth > 0).ravel()
@@ -136,7 +157,7 @@ def mask_from_grabcut(
         EmptyMaskError: the box is out of the picture or fills it, or nothing stands out in it.
 
     """
-    low, high = _checked_box(box)
+    low, high = checked_box(box)
     hull = _box_hull(camera, T_cam_obj, np.stack([low, high]))
     # The colours around the box say what background is; those far away only cost time.
     window = _window(hull, 0.35)
@@ -257,7 +278,8 @@ def _checked(mask: NDArray[np.bool_], what: str) -> NDArray[np.bool_]:
     return mask
 
 
-def _checked_box(box: ArrayLike) -> NDArray[np.float64]:
+def checked_box(box: ArrayLike) -> NDArray[np.float64]:
+    """The 3-D box [2, 3] in m; raises GsPoseError if it is not a lowest and a highest corner."""
     out = np.asarray(box, np.float64)
     if out.shape != (2, 3) or not np.isfinite(out).all() or not (out[0] < out[1]).all():
         raise GsPoseError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,36 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.picture_file import (
+    as_rgb,
+    read_picture,
+    read_picture_header,
+    turned_upright,
+)
+from gs_pose_ros.datasets.regular_file import opened
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.geometry.distortion import undistortion
+from gs_pose_ros.objects import transforms_camera as fields
 from gs_pose_ros.objects.sources import RegistrationView, thinned
+from gs_pose_ros.objects.transforms_camera import Entry
+
+# Raises GsPoseError for a path that may not be read.
+PathCheck = Callable[[Path], object]
+
+# Scripts leave the ending out, or write what was there before a conversion (text2room, NeRF).
+_ENDINGS = ('.png', '.jpg', '.jpeg', '.PNG', '.JPG', '.JPEG', '.webp', '.tif', '.tiff', '.bmp')
+_MOST_BYTES = 2**28  # a million frames
+_MILLIMETRE = 0.001
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a transforms.json gives."""
+
+    views: list[RegistrationView]
+    box: NDArray[np.float64] | None  # [2, 3] m, lowest and highest corner: its `aabb`
+    remarks: tuple[str, ...] = ()  # what a person should know of how it was read
 
 
 def read_transforms_json(
@@ -23,146 +51,271 @@ def read_transforms_json(
     """The views of a folder with transforms.json, as NeRF, instant-ngp and nerfstudio write it.
 
     Intrinsics (fl_x, fl_y, cx, cy, w, h, or camera_angle_x) and distortion (k1 k2 k3 p1 p2) may
-    stand at the top or in a frame; pictures are undistorted. `mask_path` and `depth_file_path`
-    (16 bit, `depth_unit_scale_factor` units a step, 0.001 if absent) are read where given.
+    stand at the top or in a frame; pictures are undistorted. `mask_path`, `depth_file_path`
+    (nerfstudio: 16 bit, `depth_unit_scale_factor` units a step, 0.001 if absent) and `depth_path`
+    (instant-ngp: `integer_depth_scale` units a step) are read where given.
     The object frame is the file's world frame; `metres_per_unit` is its scale, which pictures
     alone cannot tell. Pictures that are listed but absent are skipped, as instant-ngp does.
+
+    Pixels are taken as stored, without heed of EXIF, as COLMAP does, if they fit the file's w and
+    h; upright as EXIF says if only that fits.
 
     Raises:
         GsPoseError: the file or all its pictures are missing, or an entry cannot be used.
 
     """
-    path = Path(folder) / 'transforms.json'
-    content = _read_transforms(path)
-    entries = [(_picture(path.parent, frame), frame) for frame in content['frames']]
-    present = [(picture, frame) for picture, frame in entries if picture is not None]
-    if not present:
-        raise GsPoseError(f'{path}: none of its {len(entries)} pictures is there')
-    views = []
-    for picture, frame in thinned(present, max_views):
+    return read_capture(folder, max_views, metres_per_unit).views
+
+
+def read_capture(
+    folder: Path,
+    max_views: int = 0,
+    metres_per_unit: float = 1.0,
+    with_depth: bool = True,
+    check: PathCheck | None = None,
+) -> Capture:
+    """As `read_transforms_json`, with the box and what was found on the way.
+
+    `folder` may be the file itself. `check` is asked of every path before it is read.
+    """
+    path = Path(folder)
+    if path.suffix != '.json' or path.is_dir():
+        path = path / 'transforms.json'
+    if not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
+        raise GsPoseError(f'metres per unit are {metres_per_unit}; they must be above 0')
+    reader = _Reader(path, metres_per_unit, with_depth, check)
+    content = reader.content()
+    box = reader.box(content)
+    top = {key: value for key, value in content.items() if key != 'frames' and value is not None}
+    present = []
+    for frame in content['frames']:
+        picture = reader.picture(frame)
+        if picture is not None:
+            own = {key: value for key, value in frame.items() if value is not None}
+            present.append((picture, {**top, **own}))
+    views = [reader.view(picture, entry) for picture, entry in thinned(present, max_views)]
+    return Capture(views, box, reader.remarks(len(content['frames'])))
+
+
+@dataclass
+class _Reader:
+    """Reads one file and what it names, and counts what is odd."""
+
+    path: Path
+    metres_per_unit: float
+    with_depth: bool
+    check: PathCheck | None
+    missing: list[Path] = field(default_factory=list)
+    odd: Counter[str] = field(default_factory=Counter)
+    # Of the last distorted picture: the next one has mostly the same.
+    undistorted: tuple[Any, Any, Any, Any] = (None, None, None, None)
+
+    def content(self) -> dict[str, Any]:
+        self._allow(self.path)
+        with opened(self.path, _MOST_BYTES) as file:
+            data = file.read()
         try:
-            views.append(_transforms_view(picture, {**content, **frame}, metres_per_unit))
-        except (KeyError, TypeError, ValueError) as error:
-            raise GsPoseError(f'{path}: {picture.name}: {error!r}') from error
-    return views
+            # From bytes: UTF-8, 16 or 32, with or without a byte order mark.
+            content = json.loads(data, object_pairs_hook=_without_doubles)
+        except (ValueError, RecursionError) as error:
+            raise GsPoseError(f'{self.path}: not readable: {error}') from error
+        frames = content.get('frames') if isinstance(content, dict) else None
+        if not isinstance(frames, list) or not frames:
+            raise GsPoseError(f'{self.path}: has no list "frames" of pictures')
+        for k, frame in enumerate(frames):
+            if not isinstance(frame, dict):
+                raise GsPoseError(f'{self.path}: frame {k} is no object with a file_path')
+        return content
+
+    def box(self, content: dict[str, Any]) -> NDArray[np.float64] | None:
+        box = content.get('aabb')
+        if box is None:
+            return None
+        try:
+            out = np.array(box, np.float64).reshape(2, 3) * self.metres_per_unit
+        except (TypeError, ValueError, OverflowError) as error:
+            raise GsPoseError(f'{self.path}: aabb is not two corners of three numbers') from error
+        if not np.isfinite(out).all() or not (out[0] < out[1]).all():
+            raise GsPoseError(
+                f'{self.path}: aabb {out.tolist()} m is not a lowest and a highest corner'
+            )
+        return out
+
+    def picture(self, frame: dict[str, Any]) -> Path | None:
+        """Where the picture of a frame is; None, and counted, if it is absent."""
+        try:
+            found = self._find(fields.text(frame, 'file_path'), _ENDINGS)
+        except ValueError as error:
+            raise GsPoseError(f'{self.path}: {error}') from error
+        if not _is_there(found):
+            self.missing.append(found)
+            return None
+        return found
+
+    def remarks(self, listed: int) -> tuple[str, ...]:
+        if len(self.missing) == listed:
+            raise GsPoseError(
+                f'{self.path}: none of its {listed} pictures is there, e.g. {self.missing[0]}'
+            )
+        out = [f'{what} ({count} pictures)' for what, count in self.odd.items()]
+        if self.missing:
+            count = f'{len(self.missing)} of {listed} pictures'
+            out.insert(0, f'{count} are not there and left out, e.g. {self.missing[0]}')
+        return tuple(f'{self.path}: {remark}' for remark in out)
+
+    def view(self, picture: Path, entry: Entry) -> RegistrationView:
+        try:
+            return self._view(picture, entry)
+        except (ValueError, GsPoseError) as error:
+            name = f'{picture.name}: ' if str(picture) not in str(error) else ''
+            raise GsPoseError(f'{self.path}: {name}{error}') from error
+
+    def _view(self, picture: Path, entry: Entry) -> RegistrationView:
+        T_cam_obj = fields.pose(entry, self.metres_per_unit)
+        distortion = fields.lens(entry)
+        header = read_picture_header(picture)
+        width, height, turned = fields.picture_size(entry, header)
+        camera = fields.camera(entry, width, height)
+        image = read_picture(picture)
+        if turned:
+            image = turned_upright(image, header.orientation)
+            self.odd['turned upright as EXIF says, to fit w and h'] += 1
+        elif header.orientation != 1:
+            self.odd[f'EXIF orientation {header.orientation} is not heeded'] += 1
+        if image.shape[:2] != (height, width):
+            raise ValueError(f'is {image.shape[1]} x {image.shape[0]}, its header says otherwise')
+        mask = self._mask(entry, image)
+        view = RegistrationView(
+            as_rgb(picture, image),
+            self._depth(entry, camera) if self.with_depth else None,
+            mask,
+            camera,
+            T_cam_obj,
+        )
+        return self._undistorted(view, distortion) if distortion.any() else view
+
+    def _mask(self, entry: Entry, image: NDArray[Any]) -> NDArray[np.bool_] | None:
+        if 'mask_path' not in entry:
+            alpha = image[..., 3] if image.ndim == 3 and image.shape[2] == 4 else None
+            # Exporters give pictures an alpha channel that says nothing.
+            return None if alpha is None or (alpha == 255).all() else alpha > 127
+        path = self._find(fields.text(entry, 'mask_path'))
+        stored = read_picture(path)
+        if stored.shape[:2] != image.shape[:2]:
+            raise ValueError(_sizes('mask', path, stored, image.shape[:2]))
+        # JPEG has gray specks where there was black.
+        threshold = 127 if path.suffix.lower() in ('.jpg', '.jpeg') else 0
+        if stored.ndim == 2:
+            return stored > threshold
+        mask = stored[..., :3].max(-1) > threshold
+        if stored.shape[2] == 4:
+            opaque = stored[..., 3] > 127
+            mask = mask & opaque if mask.any() else opaque
+        return mask
+
+    def _depth(self, entry: Entry, camera: Camera) -> NDArray[np.float32] | None:
+        """Depth [H, W] in m of the picture of that camera, 0 where invalid."""
+        key = 'depth_file_path' if 'depth_file_path' in entry else 'depth_path'
+        if key not in entry:
+            return None
+        step, reason = _depth_step(entry, key)
+        if step is None:
+            self.odd[f'{key} is not used: {reason}'] += 1
+            return None
+        path = self._find(fields.text(entry, key))
+        if path.suffix.lower() in ('.exr', '.npy', '.npz', '.pfm', '.hdr'):
+            raise ValueError(f'{path}: depth in {path.suffix} files is not read; store 16-bit PNG')
+        stored = read_picture(path)
+        if stored.ndim != 2 or stored.dtype not in (np.uint16, np.float32):
+            channels = 1 if stored.ndim == 2 else stored.shape[2]
+            raise ValueError(
+                f'{path}: depth is one channel of 16 bit or float, this has {channels} of '
+                f'{stored.dtype}; it may be a picture of depth for people'
+            )
+        if stored.dtype == np.float32 and 'depth_unit_scale_factor' not in entry:
+            # nerfstudio would take it for millimetres, most who write floats mean units.
+            raise ValueError(f'{path}: float depth needs depth_unit_scale_factor, units a step')
+        size = camera.width, camera.height
+        if stored.shape != camera.shape:
+            if not fields.same_shape((stored.shape[1], stored.shape[0]), size):
+                raise ValueError(_sizes('depth', path, stored, camera.shape))
+            what = f'depth of {stored.shape[1]} x {stored.shape[0]}'
+            self.odd[f'{what} is resized to the picture, by the nearest pixel'] += 1
+            stored = cv2.resize(stored, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        with np.errstate(over='ignore', invalid='ignore'):
+            depth = (stored * (step * self.metres_per_unit)).astype(np.float32)
+            depth[~(np.isfinite(depth) & (depth > 0))] = 0
+        return depth if depth.any() else None
+
+    def _undistorted(
+        self, view: RegistrationView, distortion: NDArray[np.float64]
+    ) -> RegistrationView:
+        key = (view.camera, tuple(distortion))
+        if self.undistorted[0] != key:
+            camera, (u, v) = undistortion(view.camera, distortion)
+            self.undistorted = (key, camera, u, v)
+        _, camera, u, v = self.undistorted
+        color = cv2.remap(view.color, u, v, cv2.INTER_LINEAR)
+        mask, depth = view.mask, view.depth
+        if mask is not None:
+            mask = cv2.remap(mask.astype(np.uint8), u, v, cv2.INTER_NEAREST) > 0
+        if depth is not None:
+            depth = np.asarray(cv2.remap(depth, u, v, cv2.INTER_NEAREST), np.float32)
+        return replace(
+            view, color=np.asarray(color, np.uint8), mask=mask, depth=depth, camera=camera
+        )
+
+    def _find(self, text: str, endings: tuple[str, ...] = ()) -> Path:
+        """The file that a text names, itself or with one of the endings; there or not."""
+        path = self.path.parent / text
+        if '\\' in text and not _is_there(path):  # written on Windows
+            path = self.path.parent / text.replace('\\', '/')
+        self._allow(path)
+        if not _is_there(path) and path.name:
+            others = [path.with_name(path.name + ending) for ending in endings]
+            path = next(filter(_is_there, others), path)
+            self._allow(path)
+        return path
+
+    def _allow(self, path: Path) -> None:
+        if self.check is not None:
+            self.check(path)
 
 
-def read_transforms_box(folder: Path, metres_per_unit: float = 1.0) -> NDArray[np.float64] | None:
-    """The box [2, 3] (low, high; m) that transforms.json gives as `aabb`, or None."""
-    path = Path(folder) / 'transforms.json'
-    box = _read_transforms(path).get('aabb')
-    if box is None:
-        return None
-    try:
-        out = np.array(box, np.float64).reshape(2, 3) * metres_per_unit
-    except (TypeError, ValueError) as error:
-        raise GsPoseError(f'{path}: aabb: {error}') from error
-    if not (out[0] < out[1]).all():
-        raise GsPoseError(f'{path}: aabb {box} is not a lowest and a highest corner')
+def _depth_step(entry: Entry, key: str) -> tuple[float | None, str]:
+    """Units of the file a step of depth is; None, and why, where the depth is not to be used."""
+    if key == 'depth_path' and entry.get('enable_depth_loading') is False:
+        return None, 'enable_depth_loading is false'
+    names = ('depth_unit_scale_factor', 'integer_depth_scale')
+    name = next((name for name in names if name in entry), None)
+    if name is None:
+        if key == 'depth_path':
+            return None, 'there is no integer_depth_scale, so instant-ngp does not use it either'
+        return _MILLIMETRE, ''
+    step = fields.number(entry, name)
+    if step <= 0:
+        raise ValueError(f'{name} is {step:g}; a step of depth must be above 0')
+    return step, ''
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        double = next(name for name, count in Counter(n for n, _ in pairs).items() if count > 1)
+        raise ValueError(f'{double[:40]!a} stands twice in one object')
     return out
 
 
-def _read_transforms(path: Path) -> dict[str, Any]:
+def _is_there(path: Path) -> bool:
+    """Whether this is anything but a folder; whoever opens it sees what it is."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise GsPoseError(f'{path}: not readable: {error}') from error
-    frames = content.get('frames') if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not all(
-        isinstance(f, dict) and isinstance(f.get('file_path'), str) for f in frames
-    ):
-        raise GsPoseError(f'{path}: has no list "frames" of entries with a file_path')
-    return content
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
 
 
-def _picture(folder: Path, frame: Mapping[str, Any]) -> Path | None:
-    path = folder / frame['file_path']
-    candidates = (
-        path,
-        path.with_name(path.name + '.png'),
-    )  # NeRF's synthetic scenes omit it
-    return next((p for p in candidates if p.is_file()), None)
-
-
-def _transforms_view(
-    picture: Path, entry: Mapping[str, Any], metres_per_unit: float
-) -> RegistrationView:
-    if entry.get('is_fisheye') or 'FISHEYE' in str(entry.get('camera_model', '')):
-        raise ValueError('fisheye cameras are not supported; undistort the pictures first')
-    image = _read_image(picture)
-    height, width = image.shape[:2]
-    K, distortion = _intrinsics(entry, width, height)
-    folder = picture.parents[len(Path(entry['file_path']).parts) - 1]
-    mask = image[..., 3] > 127 if image.ndim == 3 and image.shape[2] == 4 else None
-    if 'mask_path' in entry:
-        stored = _read_image(folder / entry['mask_path'])
-        mask = (stored if stored.ndim == 2 else stored[..., :3].max(-1)) > 0
-    depth = None
-    if 'depth_file_path' in entry:
-        step = float(entry.get('depth_unit_scale_factor', 0.001))
-        step *= metres_per_unit
-        depth = (_read_image(folder / entry['depth_file_path']) * step).astype(np.float32)
-    for name, layer in (('mask', mask), ('depth', depth)):
-        if layer is not None and layer.shape != (height, width):
-            raise ValueError(f'{name} is {layer.shape}, the picture {(height, width)}')
-    color = _to_rgb(image)
-    if np.any(distortion):
-        # alpha 0: the new image shows no pixel that the old one had not.
-        new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, (width, height), 0)
-        maps = cv2.initUndistortRectifyMap(
-            K, distortion, np.eye(3), new_K, (width, height), cv2.CV_32FC1
-        )
-        color = cv2.remap(color, *maps, cv2.INTER_LINEAR)
-        if mask is not None:
-            mask = cv2.remap(mask.astype(np.uint8), *maps, cv2.INTER_NEAREST) > 0
-        if depth is not None:
-            depth = np.asarray(cv2.remap(depth, *maps, cv2.INTER_NEAREST), np.float32)
-        K = new_K
-    T_world_gl = np.array(entry['transform_matrix'], np.float64)
-    if T_world_gl.shape != (4, 4) or not se3.is_rigid(T_world_gl, tolerance=1e-2):
-        raise ValueError('transform_matrix is not a rigid motion [4, 4]')
-    T_world_gl[:3, :3] = se3.project_to_so3(T_world_gl[:3, :3])
-    T_world_gl[:3, 3] *= metres_per_unit
-    # OpenGL's camera looks along -z with y up, ours along +z with y down.
-    T_cam_obj = se3.inverse(T_world_gl @ np.diag([1.0, -1.0, -1.0, 1.0]))
-    camera = Camera.from_matrix(K, width, height)
-    return RegistrationView(np.asarray(color, np.uint8), depth, mask, camera, T_cam_obj)
-
-
-def _intrinsics(
-    entry: Mapping[str, Any], width: int, height: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """K [3, 3] with pixel centres at integers, and k1 k2 p1 p2 k3."""
-    file_w, file_h = float(entry.get('w', width)), float(entry.get('h', height))
-    if 'fl_x' in entry:
-        fx = float(entry['fl_x'])
-        fy = float(entry.get('fl_y', fx))
-    elif 'camera_angle_x' in entry:
-        fx = fy = file_w / 2 / np.tan(float(entry['camera_angle_x']) / 2)
-        if 'camera_angle_y' in entry:
-            fy = file_h / 2 / np.tan(float(entry['camera_angle_y']) / 2)
-    else:
-        raise ValueError('neither fl_x nor camera_angle_x is given')
-    if float(entry.get('k4', 0)) != 0:
-        raise ValueError('a fourth radial coefficient (k4) is not supported')
-    cx, cy = float(entry.get('cx', file_w / 2)), float(entry.get('cy', file_h / 2))
-    # The file may speak of the picture at another size. Its image spans [0, w], with pixel
-    # centres at +0.5 (COLMAP's convention); ours are at integers.
-    sx, sy = width / file_w, height / file_h
-    K = np.array([[fx * sx, 0, cx * sx - 0.5], [0, fy * sy, cy * sy - 0.5], [0, 0, 1]])
-    return K, np.array([float(entry.get(k, 0)) for k in ('k1', 'k2', 'p1', 'p2', 'k3')])
-
-
-def _to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    if image.dtype != np.uint8:
-        raise ValueError(f'the picture is {image.dtype}; 8 bits a channel are needed')
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
-    return np.asarray(cv2.cvtColor(image, code), np.uint8)
-
-
-def _read_image(path: Path) -> NDArray[Any]:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ValueError(f'{path}: missing or not a readable image')
-    return image
+def _sizes(what: str, path: Path, stored: NDArray[Any], shape: tuple[int, ...]) -> str:
+    return (
+        f'{path}: the {what} is {stored.shape[1]} x {stored.shape[0]}, '
+        f'the picture {shape[1]} x {shape[0]}'
+    )

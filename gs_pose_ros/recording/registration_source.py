@@ -13,17 +13,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.links import check_links
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.bop_views import read_bop_views
-from gs_pose_ros.objects.masks import MaskMode, add_masks
+from gs_pose_ros.objects.masks import MaskMode, add_masks, checked_box
 from gs_pose_ros.objects.sources import RegistrationView, views_from_frames
-from gs_pose_ros.objects.transforms_json import read_transforms_box, read_transforms_json
+from gs_pose_ros.objects.transforms_json import PathCheck, read_capture
 from gs_pose_ros.recording.bags import BagFrame, read_bag_frames, read_transforms
 from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 
 SourceKind = Literal['bop', 'transforms', 'bag', 'topics']
 Board = CharucoBoard | AprilTagGrid
+
+_UNIT_UNKNOWN = (
+    'no depth: sizes are in the unit of transforms.json, taken for metres; if it is another, as '
+    "COLMAP's is, set metres_per_unit (--metres-per-unit)"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,23 @@ class RegistrationSource:
     object_frame: str = ''
     duration_s: float = 0.0  # of a bag, from its start; 0 is all
     max_views: int = 0  # evenly spread; 0 is all
+    metres_per_unit: float = 0.0  # of transforms.json; 0: its unit is a metre, or nobody knows
+    # Is asked of every path that files name, before it is read; None: they may name any.
+    check: PathCheck | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense; see `check_kind` for the path.
+
+        Raises:
+            GsPoseError: a count, time or unit is negative or not finite, or the box is none.
+
+        """
+        for name in ('max_views', 'duration_s', 'metres_per_unit'):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise GsPoseError(f'{name} is {value}; it must be 0 or above')
+        if self.box is not None:
+            checked_box(self.box)
 
     def views(self, live: Iterable[BagFrame] = (), tf: TransformTree | None = None) -> Views:
         """Read everything; `live` frames and their `tf` are for topics.
@@ -53,10 +76,21 @@ class RegistrationSource:
             GsPoseError: it cannot be read, has no poses, or has no masks and none can be made.
 
         """
-        views, box = self._posed(live, tf), self.box
-        if box is None and self.kind == 'transforms' and self.path is not None:
-            box = read_transforms_box(self.path)
-        return Views(add_masks(views, self.mask_mode, box), box)
+        box, remarks = self.box, ()
+        if self.kind == 'transforms' and self.path is not None:
+            unit = self.metres_per_unit or 1.0
+            found = read_capture(self.path, self.max_views, unit, self.use_depth, self.check)
+            views, remarks = found.views, found.remarks
+            box = found.box if box is None else box
+            if not self.metres_per_unit and all(view.depth is None for view in views):
+                remarks = (*remarks, _UNIT_UNKNOWN)
+        else:
+            views = self._posed(live, tf)
+        masked = add_masks(views, self.mask_mode, box)
+        if len(masked) < len(views):
+            left_out = f'{len(views) - len(masked)} of {len(views)} pictures'
+            remarks = (*remarks, f'{left_out} have no usable mask and are left out')
+        return Views(masked, box, remarks)
 
     def _posed(self, live: Iterable[BagFrame], tf: TransformTree | None) -> list[RegistrationView]:
         if self.kind == 'topics':
@@ -64,9 +98,9 @@ class RegistrationSource:
         if self.path is None:
             raise GsPoseError(f'a registration from {self.kind} needs a path')
         if self.kind == 'bop':
+            if self.check is not None:
+                check_links(self.path.with_name(self.path.name.partition(':')[0]), self.check)
             return read_bop_views(self.path, self.bop_object_id, self.max_views, self.use_depth)
-        if self.kind == 'transforms':
-            return read_transforms_json(self.path, self.max_views)
         tree = TransformTree() if self.board is not None else read_transforms(self.path)
         return self._from_camera(self._recorded(self.path), tree)
 
@@ -105,3 +139,4 @@ class Views:
 
     views: list[RegistrationView]
     box: NDArray[np.float64] | None
+    remarks: tuple[str, ...] = ()  # what a person should know of how they were read

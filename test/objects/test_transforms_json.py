@@ -12,12 +12,10 @@ import pytest
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.objects.transforms_json import read_transforms_box, read_transforms_json
+from gs_pose_ros.objects.transforms_json import read_capture, read_transforms_json
 from test.datasets.bop_set import SIZE
 
-
-def _camera_to_world_gl(T_cam_obj: np.ndarray) -> list:
-    return (se3.inverse(T_cam_obj) @ np.diag([1.0, -1, -1, 1])).tolist()
+from .capture_folder import camera_to_world_gl
 
 
 def _write_transforms(folder: Path, top: dict, frames: list[dict]) -> None:
@@ -39,9 +37,9 @@ def test_opengl_axes_and_half_pixels_are_converted(tmp_path: Path) -> None:
             'aabb': [[0, 0, 0], [1, 2, 3]],
         },
         [
-            {'file_path': 'a.png', 'transform_matrix': _camera_to_world_gl(T_cam_obj)},
+            {'file_path': 'a.png', 'transform_matrix': camera_to_world_gl(T_cam_obj)},
             {'file_path': 'missing.png', 'transform_matrix': np.eye(4).tolist()},
-            {'file_path': 'a', 'fl_x': 70, 'transform_matrix': _camera_to_world_gl(T_cam_obj)},
+            {'file_path': 'a', 'fl_x': 70, 'transform_matrix': camera_to_world_gl(T_cam_obj)},
         ],
     )
     views = read_transforms_json(tmp_path)
@@ -55,7 +53,7 @@ def test_opengl_axes_and_half_pixels_are_converted(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         se3.inverse(scaled[0].T_cam_obj)[:3, 3], 0.1 * se3.inverse(T_cam_obj)[:3, 3]
     )
-    box = read_transforms_box(tmp_path, 0.1)
+    box = read_capture(tmp_path, metres_per_unit=0.1).box
     assert box is not None
     np.testing.assert_allclose(box, [[0, 0, 0], [0.1, 0.2, 0.3]])
 
@@ -66,7 +64,7 @@ def test_field_of_view_alpha_depth_and_masks(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / 'a.png'), pixels)
     cv2.imwrite(str(tmp_path / 'd.png'), np.full(SIZE, 1234, np.uint16))
     cv2.imwrite(str(tmp_path / 'm.png'), np.eye(48, 64, dtype=np.uint8))
-    pose = {'transform_matrix': _camera_to_world_gl(se3.exp([0, 0, 1.0, 0, 0, 0]))}
+    pose = {'transform_matrix': camera_to_world_gl(se3.exp([0, 0, 1.0, 0, 0, 0]))}
     _write_transforms(
         tmp_path,
         {'camera_angle_x': 2 * np.arctan(0.5)},
@@ -83,7 +81,7 @@ def test_field_of_view_alpha_depth_and_masks(tmp_path: Path) -> None:
     assert views[1].mask.sum() == 48
     assert views[1].depth is not None
     np.testing.assert_allclose(views[1].depth, 1.234, atol=1e-6)
-    assert read_transforms_box(tmp_path) is None
+    assert read_capture(tmp_path).box is None
 
 
 def test_distorted_pictures_become_pinhole_pictures(tmp_path: Path) -> None:
@@ -134,7 +132,7 @@ def test_distorted_pictures_become_pinhole_pictures(tmp_path: Path) -> None:
         ({'fl_x': 60, 'k4': 0.1}, {}, 'k4'),
         ({'fl_x': 'wide'}, {}, 'wide'),
         ({'fl_x': 60}, {'mask_path': 'none.png'}, 'none.png'),
-        ({'fl_x': 60}, {'mask_path': 'small.png'}, 'mask is'),
+        ({'fl_x': 60}, {'mask_path': 'small.png'}, 'the mask is 4 x 4, the picture 64 x 48'),
     ],
 )
 def test_unusable_entries_are_named(tmp_path: Path, top, frame, message: str) -> None:
@@ -155,7 +153,7 @@ def test_files_that_are_no_transforms_are_refused(tmp_path: Path, text: str) -> 
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GsPoseError, match='not readable'):
+    with pytest.raises(GsPoseError, match='missing'):
         read_transforms_json(tmp_path)
     _write_transforms(tmp_path, {'fl_x': 1}, [{'file_path': 'a.png'}])
     with pytest.raises(GsPoseError, match='none of its 1 pictures'):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+from geometry_msgs.msg import Point
 
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
 from gs_pose_ros.nodes.object_database import DatabaseNode
@@ -72,12 +75,22 @@ def test_a_failed_registration_has_its_reason_and_the_next_one_runs(
     world.until(lambda: progress and progress[-1].state == RegistrationProgress.STATE_FAILED, 'it')
     assert 'a bug' in progress[-1].message
     fitting.broken = False
-    (pictures / 'transforms.json').rename(pictures / 'gone.json')
+    good = (pictures / 'transforms.json').read_bytes()
+    (pictures / 'transforms.json').write_text('{')
     register(world, register_request(pictures))
-    world.until(lambda: 'transforms.json' in progress[-1].message, 'the missing file')
-    (pictures / 'gone.json').rename(pictures / 'transforms.json')
+    world.until(lambda: 'transforms.json' in progress[-1].message, 'the broken file')
+    (pictures / 'transforms.json').write_bytes(good)
     register(world, register_request(pictures))
     world.until(lambda: ids(lists[-1]) == ['can', 'mug'], 'the new list')
+
+
+BOARD = {
+    'board': RegisterObject.Request.BOARD_CHARUCO,
+    'board_columns': 8,
+    'board_rows': 6,
+    'board_square': 0.03,
+    'board_marker': 0.02,
+}
 
 
 @pytest.mark.parametrize(
@@ -91,8 +104,24 @@ def test_a_failed_registration_has_its_reason_and_the_next_one_runs(
         ('{tmp}/pictures', {'object_id': '../mug'}, '../mug'),
         ('{tmp}/pictures', {'source': 9}, 'unknown source'),
         ('{tmp}/pictures', {'source': RegisterObject.Request.SOURCE_BAG}, 'board'),
+        ('{tmp}/objects', {}, 'has no transforms.json'),
+        ('{tmp}/none', {}, 'is not there'),
+        ('{tmp}/pictures', {'source': RegisterObject.Request.SOURCE_BOP}, 'it is a capture with'),
+        ('{tmp}/pictures', {'metres_per_unit': -1.0}, 'metres_per_unit is -1'),
+        ('{tmp}/pictures', {'metres_per_unit': float('inf')}, 'metres_per_unit is inf'),
+        ('{tmp}/pictures', {'duration': float('nan')}, 'duration_s is nan'),
+        ('{tmp}/pictures', {'box_min': Point(x=float('nan'))}, 'box_min [nan'),
+        (
+            *('{tmp}/pictures', {'box_min': Point(x=-1e999, y=-1.0, z=-1.0)}),
+            'box_min [-inf',
+        ),
+        ('{tmp}/pictures', {**BOARD, 'board_dictionary': 'DICT_9'}, "'DICT_9' is unknown"),
+        ('{tmp}/pictures', {**BOARD, 'board_columns': 0}, 'board of 0 x 6 squares'),
+        ('{tmp}/pictures', {**BOARD, 'board_columns': 60_000}, 'needs 180000 markers'),
+        ('{tmp}/pictures', {**BOARD, 'board_square': float('nan')}, 'side of a square is nan'),
+        ('{tmp}/pictures', {**BOARD, 'board_marker': 0.03}, 'do not fit into squares'),
+        ('{tmp}/pictures', {**BOARD, 'board': 7}, 'unknown board 7'),
     ],
-    ids=['outside', 'dots', 'link', 'empty', 'taken', 'name', 'source', 'no poses'],
 )
 def test_refused_requests_say_why(
     world: World, lists: list, pictures: Path, tmp_path: Path, path: str, fields: dict, words: str
@@ -130,6 +159,44 @@ def test_box_of_the_request_reaches_the_fit(
     assert register(world, request).accepted
     world.until(lambda: fitting.settings is not None, 'the fit')
     assert fitting.settings.box == ((-0.1, -0.2, -0.3), (0.1, 0.2, 0.3))
+
+
+def test_files_name_nothing_outside_of_the_allowed_roots(
+    world: World, lists: list, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A person at the command line may point anywhere; who can call the service may not."""
+    outside = tmp_path_factory.mktemp('outside') / 'secret.png'
+    outside.write_bytes((pictures / '0.png').read_bytes())
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    content = json.loads((pictures / 'transforms.json').read_text())
+    content['frames'][2]['file_path'] = str(outside)
+    (pictures / 'transforms.json').write_text(json.dumps(content))
+    register(world, register_request(pictures))
+    world.until(lambda: progress and progress[-1].state == RegistrationProgress.STATE_FAILED, 'it')
+    assert 'allowed_roots' in progress[-1].message
+    assert 'secret.png' in progress[-1].message
+
+
+def test_the_unit_of_the_request_scales_the_poses_and_what_was_odd_is_said(
+    world: World, lists: list, pictures: Path, fitting: Fitting
+) -> None:
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    (pictures / '3.png').unlink()
+
+    def final() -> RegistrationProgress:
+        world.until(lambda: progress and progress[-1].stage == 'end', 'the last report')
+        return progress[-1]
+
+    assert register(world, register_request(pictures)).accepted
+    said = final().message
+    assert '1 of 4 pictures are not there' in said
+    assert 'set metres_per_unit' in said  # no depth: nobody knows
+    position = fitting.views[1].T_cam_obj[:3, 3]
+    progress.clear()
+    request = register_request(pictures, overwrite=True, metres_per_unit=0.1)
+    assert register(world, request).accepted
+    assert 'metres_per_unit' not in final().message
+    np.testing.assert_allclose(fitting.views[1].T_cam_obj[:3, 3], 0.1 * position)
 
 
 KILLED = """
