@@ -9,13 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.datasets.bop import (
-    BopImage,
-    BopInstance,
-    object_name,
-    read_bop_models,
-    read_bop_split,
-)
+from gs_pose_ros.datasets.bop import BopImage, BopInstance, object_name, read_bop_split
+from gs_pose_ros.datasets.bop_models import read_bop_models
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.evaluation.truth import EvaluatedObject
 from gs_pose_ros.frame import RGBDFrame

@@ -9,10 +9,14 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+from gs_pose_ros.errors import GsPoseError
+
+Result = TypeVar('Result')
 
 _THOROUGH = os.environ.get('HYPOTHESIS_PROFILE') == 'thorough'
 
@@ -34,6 +38,14 @@ def examples(count: int) -> Callable[[Any], Any]:
         # The folder of a test may serve all of its examples: each writes its files anew.
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
+
+
+def result_or_message(read: Callable[[], Result]) -> tuple[Result | None, str]:
+    """What was read, or with None what the refusal says; any other error is raised."""
+    try:
+        return read(), ''
+    except GsPoseError as error:
+        return None, str(error)
 
 
 @st.composite

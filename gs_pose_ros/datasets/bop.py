@@ -1,26 +1,40 @@
-"""Read data sets in the BOP layout (bop_toolkit, docs/bop_datasets_format.md).
+"""Read images with their truth in the BOP layout (bop_toolkit, docs/bop_datasets_format.md).
 
 BOP counts in millimetres; everything leaves here in metres.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.json_file import (
+    as_list,
+    as_object,
+    number,
+    numbered_entries,
+    numbers,
+    whole_number,
+)
+from gs_pose_ros.datasets.picture_file import as_rgb, read_picture
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.extras import require_modules
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+
+_ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # the first that is there is read
+# No lens gets nearer to the origin of an object. An object of a set in metres is nearer.
+_NEAREST_MM = 10.0
+# Depth in 16 bit reaches farther than the first, and has finer steps than the second.
+_LEAST_RANGE_MM, _MOST_STEP_MM = 100.0, 100.0
+_ROUNDED = 1e-2  # files round rotations to a few digits
 
 
 @dataclass(frozen=True)
@@ -32,9 +46,28 @@ class BopInstance:
     visible_fraction: float  # visible share of its silhouette; 1 where the set does not say
     mask_path: Path | None  # mask of the visible part
 
-    def visible_mask(self) -> NDArray[np.bool_] | None:
-        """The visible pixels [H, W]; None where the set has no masks."""
-        return None if self.mask_path is None else _read_image(self.mask_path, -1) > 0
+    def visible_mask(self, shape: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
+        """The visible pixels [H, W]; None where the set has no masks.
+
+        A pixel is visible where any of its colours is above 0, whatever its alpha.
+
+        Raises:
+            GsPoseError: the mask is broken, or not of that shape, its picture's.
+
+        """
+        if self.mask_path is None:
+            return None
+        values = read_picture(self.mask_path)
+        if values.ndim == 3:
+            if values.shape[2] == 4 and np.ptp(values[..., 3]) and not np.ptp(values[..., :3]):
+                raise GsPoseError(
+                    f'{self.mask_path}: its alpha differs from pixel to pixel and its colour does '
+                    'not; a mask is read from its colour: white on black'
+                )
+            values = values[..., :3].max(-1)
+        if shape is not None:
+            _check_size(self.mask_path, values, shape)
+        return np.asarray(values > 0)
 
 
 @dataclass(frozen=True)
@@ -57,24 +90,41 @@ class BopImage:
         return f'{self.scene_id:06d}/{self.image_id:06d}'
 
     def read_color(self) -> NDArray[np.uint8]:
-        """RGB [H, W, 3].
+        """RGB [H, W, 3]; grey pictures have three equal channels.
 
         Raises:
-            GsPoseError: the picture is missing or unreadable.
+            GsPoseError: the picture is missing, unreadable, or has not 8 bits a channel.
 
         """
         if self.color_path is None:
             raise GsPoseError(f'image {self.name} of the set has no picture')
-        bgr = _read_image(self.color_path, cv2.IMREAD_COLOR)
-        return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8, copy=False)
+        return as_rgb(self.color_path, read_picture(self.color_path))
 
-    def read_depth(self) -> NDArray[np.float32] | None:
-        """Depth [H, W] in m, 0 where invalid; None where the set has none."""
+    def read_depth(self, shape: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
+        """Depth [H, W] in m, 0 where invalid; None where the set has none.
+
+        Raises:
+            GsPoseError: it is missing, unreadable, not of that shape (its picture's), or has
+                neither 16 bits nor floating point numbers in its one channel.
+
+        """
         if self.depth_path is None:
             return None
-        return _read_image(self.depth_path, cv2.IMREAD_UNCHANGED).astype(np.float32) * np.float32(
-            self.depth_unit_m
-        )
+        steps = read_picture(self.depth_path)
+        if steps.ndim != 2 or steps.dtype not in (np.uint16, np.float32, np.float64):
+            channels = 1 if steps.ndim == 2 else steps.shape[2]
+            raise GsPoseError(
+                f'{self.depth_path}: has {channels} channels of {steps.dtype}; depth has one of '
+                'uint16, or of float32 (TIFF), in steps of depth_scale millimetres'
+            )
+        if shape is not None:
+            _check_size(self.depth_path, steps, shape)
+        if steps.dtype == np.uint16:
+            self._check_unit()
+            return steps.astype(np.float32) * np.float32(self.depth_unit_m)
+        with np.errstate(over='ignore', invalid='ignore'):
+            metres = steps.astype(np.float32) * np.float32(self.depth_unit_m)
+        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
 
     def read_frame(self, with_depth: bool = True) -> RGBDFrame:
         """The image as the core takes it.
@@ -83,24 +133,20 @@ class BopImage:
             GsPoseError: a file is missing, unreadable, or depth and colour differ in size.
 
         """
-        color, depth = self.read_color(), self.read_depth() if with_depth else None
-        camera = Camera.from_matrix(self.intrinsics, color.shape[1], color.shape[0])
-        try:
-            return RGBDFrame.from_uint8(color, depth, camera, self.stamp_ns or 0)
-        except ValueError as error:
-            raise GsPoseError(f'{self.depth_path}: {error}') from error
+        color = self.read_color()
+        height, width = color.shape[:2]
+        depth = self.read_depth((height, width)) if with_depth else None
+        camera = Camera.from_matrix(self.intrinsics, width, height)
+        return RGBDFrame.from_uint8(color, depth, camera, self.stamp_ns or 0)
 
-
-@dataclass(frozen=True)
-class BopModel:
-    """What models_info.json and the mesh say of an object."""
-
-    object_id: int
-    name: str
-    diameter_m: float
-    box: NDArray[np.float64]  # [2, 3] m, lowest and highest corner
-    points: NDArray[np.float64]  # [N, 3] m on the surface
-    symmetries: NDArray[np.float64]  # [M, 4, 4] T_obj_obj, identity excluded
+    def _check_unit(self) -> None:
+        step_mm = 1000 * self.depth_unit_m
+        if step_mm > _MOST_STEP_MM or 65535 * step_mm < _LEAST_RANGE_MM:
+            raise GsPoseError(
+                f'{self.depth_path}: its depth_scale in scene_camera.json is {step_mm:g}, so the '
+                f'largest depth is {65.535 * step_mm:g} m; depth_scale is in millimetres a step: '
+                '1.0 if depth was stored in millimetres'
+            )
 
 
 def object_name(object_id: int) -> str:
@@ -121,202 +167,210 @@ def read_bop_split(root: Path, split: str, with_pictures: bool = True) -> list[B
     """
     folder_name, _, range_text = split.partition(':')
     folder = root / folder_name
+    first, last = _image_range(split, range_text)
     if (folder / 'scene_camera.json').is_file():
         scenes = [folder]
     else:
         scenes = sorted(path.parent for path in folder.glob('*/scene_camera.json'))
     if not scenes:
-        raise GsPoseError(f'{folder}: no scene_camera.json in it or in its folders')
+        raise GsPoseError(f'{folder}: {_no_scene(folder)}')
     images = [image for scene in scenes for image in _read_scene(scene)]
     if with_pictures:
         images = [image for image in images if image.color_path is not None]
     if not images:
-        raise GsPoseError(f'{folder}: holds no picture (rgb/NNNNNN.png or .jpg)')
-    if range_text:
-        match = re.fullmatch(r'(\d+)-(\d+)', range_text)
-        if match is None:
-            raise GsPoseError(f'split {split!r}: after the colon goes FIRST-LAST')
-        first, last = map(int, match.groups())
-        images = [image for image in images if first <= image.image_id <= last]
-        if not images:
-            raise GsPoseError(f'{folder}: no image numbers {first} to {last}')
+        found = ', '.join(sorted({path.name for scene in scenes for path in scene.iterdir()})[:20])
+        raise GsPoseError(
+            f'{folder}: holds no picture of an image in scene_camera.json (rgb/NNNNNN or '
+            f'gray/NNNNNN, {" ".join(_ENDINGS)}); there are: {found}'
+        )
+    images = [image for image in images if first <= image.image_id <= last]
+    if not images:
+        raise GsPoseError(f'{folder}: no image numbers {first:.0f} to {last:.0f}')
     return images
+
+
+def _image_range(split: str, text: str) -> tuple[float, float]:
+    if not text:
+        return 0, np.inf
+    match = re.fullmatch(r'(\d{1,9})-(\d{1,9})', text, re.ASCII)
+    if match is None:
+        raise GsPoseError(f'split {split!r}: after the colon goes FIRST-LAST')
+    return int(match[1]), int(match[2])
+
+
+def _no_scene(folder: Path) -> str:
+    """Why a folder is no split."""
+    if not folder.is_dir():
+        return 'is a file, not a folder' if folder.exists() else 'there is no such folder'
+    by_sensor = sorted(
+        {p.name for pattern in ('', '*/') for p in folder.glob(f'{pattern}scene_camera_*.json')}
+    )
+    if not by_sensor:
+        return 'no scene_camera.json in it or in its folders'
+    sensor = by_sensor[0].removeprefix('scene_camera_').removesuffix('.json')
+    return (
+        f'no scene_camera.json, but {", ".join(by_sensor)}: sets of several sensors (IPD, '
+        'XYZ-IBD, HOT3D) are not read. Make a folder with the files of one of them under the '
+        'plain names: '
+        f'scene_camera_{sensor}.json as scene_camera.json, scene_gt_{sensor}.json as '
+        f'scene_gt.json, rgb_{sensor} or gray_{sensor} as rgb, depth_{sensor} as depth, '
+        f'mask_visib_{sensor} as mask_visib'
+    )
 
 
 def _read_scene(folder: Path) -> list[BopImage]:
-    cameras = _read_json(folder / 'scene_camera.json')
-    truths = _read_json(folder / 'scene_gt.json') if (folder / 'scene_gt.json').exists() else {}
-    info_path = folder / 'scene_gt_info.json'
-    infos = _read_json(info_path) if info_path.exists() else {}
-    scene_id = int(folder.name) if folder.name.isdigit() else 0
+    paths = {kind: folder / f'scene_{kind}.json' for kind in ('camera', 'gt', 'gt_info')}
+    cameras = numbered_entries(paths['camera'], 'an image')
+    truths = numbered_entries(paths['gt'], 'an image') if paths['gt'].exists() else {}
+    infos = numbered_entries(paths['gt_info'], 'an image') if paths['gt_info'].exists() else None
+    if strange := sorted(truths.keys() - cameras.keys()):
+        raise GsPoseError(
+            f'{paths["gt"]}: image {strange[0]} is not in scene_camera.json ({len(strange)} such)'
+        )
+    colors = {**_numbered(folder / 'gray'), **_numbered(folder / 'rgb')}
+    depths, masks = _numbered(folder / 'depth'), _numbered(folder / 'mask_visib')
+    scene_id = int(folder.name) if re.fullmatch(r'\d{1,9}', folder.name, re.ASCII) else 0
     images = []
-    for key in sorted(cameras, key=int):
+    for image_id in sorted(cameras):
+        path = paths['camera']  # which file the next error is of
+        # Where others have depth, an image without is a mistake: its path leads nowhere, and says
+        # so when depth is asked for.
+        expected = folder / 'depth' / f'{image_id:06d}.png' if depths else None
         try:
-            camera = cameras[key]
-            images.append(
-                BopImage(
-                    scene_id=scene_id,
-                    image_id=int(key),
-                    color_path=_first_file(folder, ('rgb', 'gray'), int(key)),
-                    depth_path=_first_file(folder, ('depth',), int(key)),
-                    intrinsics=np.array(camera['cam_K'], np.float64).reshape(3, 3),
-                    depth_unit_m=float(camera.get('depth_scale', 1.0)) / 1000,
-                    instances=_instances(folder, int(key), truths.get(key, []), infos.get(key)),
-                    stamp_ns=int(camera['stamp_ns']) if 'stamp_ns' in camera else None,
-                    T_cam_world=_camera_pose(camera),
-                )
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise GsPoseError(f'{folder}: image {key}: {error!r}') from error
+            camera = as_object(cameras[image_id])
+            color_path = colors.get((image_id,))
+            fields = {
+                'intrinsics': _intrinsics(camera),
+                'depth_unit_m': _depth_unit_m(camera, has_depth=bool(depths)),
+                'stamp_ns': None
+                if camera.get('stamp_ns') is None
+                else whole_number(camera, 'stamp_ns'),
+                'T_cam_world': _camera_pose(camera),
+            }
+            path = paths['gt']
+            poses = _poses(truths.get(image_id, []))
+            path = paths['gt_info']
+            seen = _visible_fractions(len(poses), infos, image_id)
+        except (TypeError, ValueError) as error:
+            raise GsPoseError(f'{path}: image {image_id}: {error}') from error
+        instances = tuple(
+            BopInstance(object_id, T_cam_obj, share, masks.get((image_id, k)))
+            for k, ((object_id, T_cam_obj), share) in enumerate(zip(poses, seen, strict=True))
+        )
+        depth_path = depths.get((image_id,), expected)
+        images.append(
+            BopImage(scene_id, image_id, color_path, depth_path, instances=instances, **fields)
+        )
     return images
 
 
+def _numbered(folder: Path) -> dict[tuple[int, ...], Path]:
+    """The pictures of a folder by the numbers in their names: (image,) or (image, instance)."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - a path each would take longer
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise GsPoseError(f'{folder}: not readable: {error.strerror}') from error
+    out: dict[tuple[int, ...], Path] = {}
+    for ending in _ENDINGS:
+        for name in names:
+            stem = name[: -len(ending)]
+            if name.lower().endswith(ending) and re.fullmatch(r'\d+(_\d+)?', stem, re.ASCII):
+                out.setdefault(tuple(map(int, stem.split('_'))), folder / name)
+    return out
+
+
+def _intrinsics(camera: Mapping[str, Any]) -> NDArray[np.float64]:
+    """K [3, 3]."""
+    if 'cam_model' in camera:
+        model = camera['cam_model']
+        kind = model.get('projection_model_type', '') if isinstance(model, dict) else ''
+        raise ValueError(
+            f'cam_model (fisheye) is not supported: {str(kind)[:60] or "of HOT3D"}; undistort the '
+            'pictures to a pinhole camera and give its cam_K'
+        )
+    K = numbers(camera, 'cam_K', 9).reshape(3, 3)
+    if not np.allclose(K[2], [0, 0, 1], atol=1e-6):
+        raise ValueError(
+            f'cam_K {K.ravel().tolist()} has not 0, 0, 1 in its last row: the rows go first'
+        )
+    if min(K[0, 0], K[1, 1]) <= 0 or max(abs(K[0, 1]), abs(K[1, 0])) > 1e-3 * K[0, 0]:
+        raise ValueError(f'cam_K {K.ravel().tolist()} has no positive focal lengths, or skew')
+    return K
+
+
+def _depth_unit_m(camera: Mapping[str, Any], has_depth: bool) -> float:
+    if not has_depth or 'depth_scale' not in camera:
+        return 0.001
+    scale = number(camera, 'depth_scale')
+    if scale <= 0:
+        raise ValueError(f'depth_scale is {scale:g} mm a step; it must be positive')
+    return scale / 1000
+
+
 def _camera_pose(camera: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    if 'cam_R_w2c' not in camera or 'cam_t_w2c' not in camera:
+    if camera.get('cam_R_w2c') is None or camera.get('cam_t_w2c') is None:
         return None
-    R = np.array(camera['cam_R_w2c'], np.float64).reshape(3, 3)
-    t = np.array(camera['cam_t_w2c'], np.float64).reshape(3) / 1000
-    return se3.from_rotation_translation(R, t)
+    R = _rotation(camera, 'cam_R_w2c')
+    return se3.from_rotation_translation(R, numbers(camera, 'cam_t_w2c', 3) / 1000)
 
 
-def read_bop_models(root: Path, object_ids: list[int] | None = None) -> dict[int, BopModel]:
-    """Models by object id, from `root`/models or models_eval (or `root` being that folder).
-
-    Raises:
-        GsPoseError: no models_info.json, or a mesh is missing or broken.
-
-    """
-    candidates = [root / name / 'models_info.json' for name in ('models_eval', 'models', '.')]
-    path = next((p for p in candidates if p.is_file()), None)
-    if path is None:
-        raise GsPoseError(f'{root}: no models/models_info.json')
-    infos = _read_json(path)
-    wanted = sorted(map(int, infos)) if object_ids is None else object_ids
-    missing = [i for i in wanted if str(i) not in infos]
-    if missing:
-        raise GsPoseError(f'{path}: no object {", ".join(map(str, missing))}')
-    return {i: _model(path, i, infos[str(i)]) for i in wanted}
+def _rotation(entry: Mapping[str, Any], key: str) -> NDArray[np.float64]:
+    """The rotation [3, 3] that a file rounds to a few digits."""
+    R = numbers(entry, key, 9).reshape(3, 3)
+    if not se3.is_rigid(se3.from_rotation_translation(R, np.zeros(3)), tolerance=_ROUNDED):
+        raise ValueError(
+            f'{key} is no rotation: its rows are {np.linalg.norm(R, axis=1).round(4).tolist()} '
+            f'long and its determinant is {np.linalg.det(R):.4g}, not 1'
+        )
+    return R
 
 
-def _model(info_path: Path, object_id: int, info: Mapping[str, Any]) -> BopModel:
-    stem = info_path.parent / object_name(object_id)
-    mesh_path = next(
-        (p for p in (stem.with_suffix(s) for s in ('.ply', '.obj', '.glb')) if p.is_file()),
-        None,
-    )
-    if mesh_path is None:
-        raise GsPoseError(f'{stem}.ply: missing')
-    try:
-        diameter = float(info['diameter']) / 1000
-        low = np.array([info[f'min_{a}'] for a in 'xyz'], np.float64) / 1000
-        size = np.array([info[f'size_{a}'] for a in 'xyz'], np.float64) / 1000
-        symmetries = discretized_symmetries(info)
-    except (KeyError, TypeError, ValueError) as error:
-        raise GsPoseError(f'{info_path}: object {object_id}: {error!r}') from error
-    return BopModel(
-        object_id=object_id,
-        name=str(info.get('name', object_name(object_id))),
-        diameter_m=diameter,
-        box=np.stack([low, low + size]),
-        points=_model_points(mesh_path) / 1000,
-        symmetries=symmetries,
-    )
-
-
-def _model_points(path: Path, most: int = 20_000, least: int = 1_000) -> NDArray[np.float64]:
-    """Vertices of the mesh, thinned to `most`; surface samples added below `least`."""
-    require_modules('trimesh')
-    import trimesh
-
-    try:
-        mesh = trimesh.load_mesh(path, process=False, skip_materials=True)
-        points = np.asarray(mesh.vertices, np.float64)
-    except (OSError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise GsPoseError(f'{path}: not a readable mesh: {error}') from error
-    if len(points) < 4 or not np.isfinite(points).all():
-        raise GsPoseError(f'{path}: {len(points)} vertices, or some are not finite')
-    if len(points) > most:
-        points = points[np.random.default_rng(0).permutation(len(points))[:most]]
-    elif len(points) < least and isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
-        # The eight corners of a box say little about where its faces are.
-        points = np.concatenate([points, trimesh.sample.sample_surface(mesh, least, seed=0)[0]])
-    return points
-
-
-def discretized_symmetries(info: Mapping[str, Any], max_step: float = 0.01) -> NDArray[np.float64]:
-    """Symmetries T_obj_obj [M, 4, 4] (m) of one entry of models_info.json, identity excluded.
-
-    Turns about an axis of continuous symmetry are sampled so finely that a point at half the
-    diameter moves by at most `max_step` diameters, as in bop_toolkit, misc.py,
-    get_symmetry_transformations (the value of BOP'19 and later).
-    """
-    discrete = [np.eye(4)]
-    for values in info.get('symmetries_discrete', []):
-        T = np.array(values, np.float64).reshape(4, 4)
-        T[:3, 3] /= 1000
-        discrete.append(T)
-    turns = [np.eye(4)]
-    for symmetry in info.get('symmetries_continuous', []):
-        axis = np.array(symmetry['axis'], np.float64)
-        axis /= np.linalg.norm(axis)
-        offset = np.array(symmetry.get('offset', [0, 0, 0]), np.float64) / 1000
-        steps = int(np.ceil(np.pi / max_step))
-        angles = 2 * np.pi * np.arange(steps) / steps
-        R = se3.exp(np.concatenate([np.zeros((steps, 3)), angles[:, None] * axis], -1))
-        R[:, :3, 3] = offset - R[:, :3, :3] @ offset
-        turns = [a @ b for a in turns for b in R]
-    out = np.array([d @ t for d in discrete for t in turns])
-    return out[~np.isclose(out, np.eye(4), atol=1e-9).all((1, 2))]
-
-
-def _instances(
-    folder: Path,
-    image_id: int,
-    truths: list[dict[str, Any]],
-    infos: list[dict[str, Any]] | None,
-) -> tuple[BopInstance, ...]:
+def _poses(truths: Any) -> list[tuple[int, NDArray[np.float64]]]:
+    """The object and its pose T_cam_obj [4, 4] of each instance."""
     out = []
-    for k, truth in enumerate(truths):
-        T = se3.from_rotation_translation(
-            np.array(truth['cam_R_m2c'], np.float64).reshape(3, 3),
-            np.array(truth['cam_t_m2c'], np.float64) / 1000,
+    for k, truth in enumerate(as_list(truths)):
+        try:
+            out.append(_pose(as_object(truth)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f'instance {k}: {error}') from error
+    return out
+
+
+def _pose(truth: Mapping[str, Any]) -> tuple[int, NDArray[np.float64]]:
+    R, t_mm = _rotation(truth, 'cam_R_m2c'), numbers(truth, 'cam_t_m2c', 3)
+    distance_mm = np.linalg.norm(t_mm)
+    if distance_mm < _NEAREST_MM:
+        raise ValueError(
+            f'cam_t_m2c is {t_mm.tolist()}, {distance_mm:.3g} mm from the camera; BOP counts in '
+            'millimetres, is this in metres?'
         )
-        if not se3.is_rigid(T, tolerance=1e-2):
-            raise ValueError(f'instance {k} has a pose that is not rigid')
-        T[:3, :3] = se3.project_to_so3(T[:3, :3])  # files round to a few digits
-        mask_path = folder / 'mask_visib' / f'{image_id:06d}_{k:06d}.png'
-        out.append(
-            BopInstance(
-                object_id=int(truth['obj_id']),
-                T_cam_obj=T,
-                visible_fraction=float(infos[k]['visib_fract']) if infos else 1.0,
-                mask_path=mask_path if mask_path.is_file() else None,
-            )
+    T_cam_obj = se3.from_rotation_translation(se3.project_to_so3(R), t_mm / 1000)
+    return whole_number(truth, 'obj_id'), T_cam_obj
+
+
+def _visible_fractions(count: int, infos: Mapping[int, Any] | None, image_id: int) -> list[float]:
+    """Of each instance of an image; 1 where the set does not say it of any image."""
+    if infos is None or not count:
+        return [1.0] * count
+    entries = infos.get(image_id)
+    if not isinstance(entries, list) or len(entries) != count:
+        found = f'{len(entries)} entries' if isinstance(entries, list) else 'no list of entries'
+        raise ValueError(f'has {found} for the {count} instances of scene_gt.json')
+    out = []
+    for k, entry in enumerate(entries):
+        share = number(as_object(entry), 'visib_fract')
+        if not 0 <= share <= 1:
+            raise ValueError(f'instance {k}: visib_fract is {share:g}, not a share of 0 to 1')
+        out.append(share)
+    return out
+
+
+def _check_size(path: Path, values: NDArray[Any], shape: tuple[int, int]) -> None:
+    """Raise GsPoseError unless values [H, W] of a file are as many as those of its picture."""
+    if values.shape != shape:
+        raise GsPoseError(
+            f'{path}: is {values.shape[1]} x {values.shape[0]}, its picture {shape[1]} x '
+            f'{shape[0]}; both need one size'
         )
-    return tuple(out)
-
-
-def _first_file(folder: Path, kinds: tuple[str, ...], image_id: int) -> Path | None:
-    paths = (
-        folder / kind / f'{image_id:06d}{suffix}'
-        for kind in kinds
-        for suffix in ('.png', '.jpg', '.jpeg', '.tif')
-    )
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise GsPoseError(f'{path}: not readable: {error}') from error
-    if not isinstance(content, dict):
-        raise GsPoseError(f'{path}: holds a {type(content).__name__}, expected an object')
-    return content
-
-
-def _read_image(path: Path, flags: int) -> NDArray[Any]:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise GsPoseError(f'{path}: missing or not a readable image')
-    return image

@@ -17,13 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, track
 
-from gs_pose_ros.datasets.bop import (
-    BopImage,
-    BopModel,
-    object_name,
-    read_bop_models,
-    read_bop_split,
-)
+from gs_pose_ros.datasets.bop import BopImage, object_name, read_bop_split
+from gs_pose_ros.datasets.bop_models import BopModel, read_bop_models
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Detection
 from gs_pose_ros.evaluation.detection_error import DetectedMask, decode_mask, encode_mask

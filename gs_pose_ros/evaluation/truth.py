@@ -9,13 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.datasets.bop import (
-    BopImage,
-    BopModel,
-    object_name,
-    read_bop_models,
-    read_bop_split,
-)
+from gs_pose_ros.datasets.bop import BopImage, object_name, read_bop_split
+from gs_pose_ros.datasets.bop_models import BopModel, read_bop_models
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.detection_error import Rle, encode_mask
 from gs_pose_ros.geometry.camera import Camera
@@ -68,16 +63,17 @@ def read_true_image(
     """The truth of a BOP image for the objects in `names` (BOP id to our id).
 
     Raises:
-        GsPoseError: the image size is nowhere to be found, or a mask is broken.
+        GsPoseError: the image size is nowhere to be found, or a mask is broken, or not of the
+            size of the camera or of the other masks.
 
     """
-    instances, shape = [], None
+    instances, shape = [], None if camera is None else camera.shape
     for instance in image.instances:
         if instance.object_id not in names:
             continue
-        mask = instance.visible_mask()
+        mask = instance.visible_mask(shape)
         if mask is not None:
-            shape = mask.shape
+            shape = mask.shape[0], mask.shape[1]
         instances.append(
             TrueInstance(
                 object_id=names[instance.object_id],
@@ -87,9 +83,8 @@ def read_true_image(
             )
         )
     if camera is None:
-        if shape is None:
-            shape = image.read_color().shape[:2]
-        camera = Camera.from_matrix(image.intrinsics, shape[1], shape[0])
+        height, width = image.read_color().shape[:2] if shape is None else shape
+        camera = Camera.from_matrix(image.intrinsics, width, height)
     return TrueImage(image.name, camera, tuple(instances), image.stamp_ns)
 
 

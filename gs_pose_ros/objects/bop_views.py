@@ -28,7 +28,8 @@ def read_bop_views(
     Images where less than `min_visible` of the object is seen are left out.
 
     Raises:
-        GsPoseError: no such split or object in it, or a broken file.
+        GsPoseError: no such split or object in it, a broken file, or a mask or a depth image of
+            another size than its picture.
 
     """
     root, split = Path(split_dir).parent, Path(split_dir).name
@@ -42,14 +43,14 @@ def read_bop_views(
         raise GsPoseError(f'{split_dir}: no image shows object {object_id}')
     views, placements = [], []
     for image, instance in thinned(seen, max_views):
-        frame_depth = image.read_depth() if with_depth else None
         color = image.read_color()
+        height, width = color.shape[:2]
         views.append(
             RegistrationView(
                 color=color,
-                depth=frame_depth,
-                mask=instance.visible_mask() if with_masks else None,
-                camera=Camera.from_matrix(image.intrinsics, color.shape[1], color.shape[0]),
+                depth=image.read_depth((height, width)) if with_depth else None,
+                mask=instance.visible_mask((height, width)) if with_masks else None,
+                camera=Camera.from_matrix(image.intrinsics, width, height),
                 T_cam_obj=instance.T_cam_obj,
                 session=_session(image, instance, placements),
             )

@@ -7,7 +7,8 @@ import pytest
 import trimesh
 
 from gs_pose_ros.commands.demo_data import DATA, DemoData
-from gs_pose_ros.datasets.bop import read_bop_models, read_bop_split
+from gs_pose_ros.datasets.bop import read_bop_split
+from gs_pose_ros.datasets.bop_models import read_bop_models
 from gs_pose_ros.evaluation.truth import read_truth
 from gs_pose_ros.geometry import se3
 
