@@ -5,8 +5,6 @@ Messages are known by their fields only, so that bags are read without ROS, by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -17,12 +15,14 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.recording.depth_alignment import REMEDY, TransformAt, depth_origin
 from gs_pose_ros.recording.image_encoding import (
     ImageEncodingError,
     convert,
     decode_compressed,
     decode_image,
 )
+from gs_pose_ros.recording.rectification import rectification_from_message
 
 COLOR_ENCODINGS = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8')
 DEPTH_ENCODINGS = ('16UC1', 'mono16', '32FC1')
@@ -130,120 +130,49 @@ def _rigid(what: str, p: Message, q: Message, tolerance: float) -> NDArray[np.fl
     return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
 
 
-@dataclass(frozen=True, eq=False)
-class Rectification:
-    """The undistorted camera of a camera_info and where its pixels come from in the raw image."""
-
-    camera: Camera
-    maps: tuple[NDArray[Any], NDArray[Any]] | None  # None: nothing to do
-
-    def color(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The image as the undistorted camera sees it."""
-        return image if self.maps is None else cv2.remap(image, *self.maps, cv2.INTER_LINEAR)
-
-    def depth(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The same for depth, by the nearest pixel: a mean over an edge is a point in the air."""
-        return image if self.maps is None else cv2.remap(image, *self.maps, cv2.INTER_NEAREST)
-
-
-def rectification_from_message(info: Message, rectified: bool = False) -> Rectification:
-    """The camera behind images that come with this camera_info.
-
-    Raw images: K, undistorted to P (or K) if D is not zero. `rectified`: the images are image_rect
-    already, so P holds and D is history. roi and binning are those of the delivered image.
-
-    Raises:
-        GsPoseError: no positive focal length, empty image, unknown distortion model.
-
-    """
-    roi = info.roi
-    return _rectification(
-        tuple(map(float, info.k)),
-        tuple(map(float, info.p)),
-        tuple(map(float, info.r)),
-        tuple(map(float, info.d)),
-        info.distortion_model,
-        (int(info.width), int(info.height)),
-        (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
-        (max(1, int(info.binning_x)), max(1, int(info.binning_y))),
-        rectified,
-    )
-
-
-@lru_cache(maxsize=8)
-def _rectification(
-    k: tuple[float, ...],
-    p: tuple[float, ...],
-    r: tuple[float, ...],
-    d: tuple[float, ...],
-    model: str,
-    size: tuple[int, int],
-    roi: tuple[int, int, int, int],
-    binning: tuple[int, int],
-    rectified: bool,
-) -> Rectification:
-    # An all-zero region means the whole image (sensor_msgs/RegionOfInterest).
-    x, y, width, height = roi if roi[2] and roi[3] else (0, 0, *size)
-    width, height = width // binning[0], height // binning[1]
-    # Pixel centres are at integers: the outline -0.5 is what binning keeps in place.
-    S = np.diag([1 / binning[0], 1 / binning[1], 1.0])
-    S[:2, 2] = [(0.5 - x) / binning[0] - 0.5, (0.5 - y) / binning[1] - 0.5]
-    K, P = S @ np.reshape(k, (3, 3)), S @ np.reshape(p, (3, 4))[:, :3]
-    has_p = p[0] > 0 and p[5] > 0
-    distorted = any(d) and not rectified
-    try:
-        if rectified and not has_p:
-            raise GsPoseError('camera_info: rectified images need P, and its fx or fy is not > 0')
-        camera = Camera.from_matrix(P if has_p and (rectified or distorted) else K, width, height)
-        if not (k[0] > 0 and k[4] > 0) and not rectified:
-            raise GsPoseError(f'camera_info: K has fx = {k[0]:g}, fy = {k[4]:g}; uncalibrated?')
-    except ValueError as error:
-        raise GsPoseError(f'camera_info: {error}') from error
-    if not distorted:
-        return Rectification(camera, None)
-    R = np.reshape(r, (3, 3)) if has_p and np.any(r) else np.eye(3)
-    if model in ('equidistant', 'fisheye'):
-        undistort, D = cv2.fisheye.initUndistortRectifyMap, np.array(d[:4])
-    elif model in ('plumb_bob', 'rational_polynomial', ''):
-        undistort, D = cv2.initUndistortRectifyMap, np.array(d)
-    else:
-        raise GsPoseError(f'camera_info: unknown distortion model {model!r}')
-    maps = undistort(K, D, R, camera.matrix, (width, height), cv2.CV_32FC1)
-    return Rectification(camera, (maps[0], maps[1]))
-
-
 def frame_from_messages(
     color: Message,
     info: Message,
     depth: Message | None = None,
     rectified: bool = False,
+    depth_info: Message | None = None,
+    transform_at: TransformAt | None = None,
 ) -> RGBDFrame:
     """One undistorted frame; its stamp is the colour image's.
 
-    A depth image without a single valid pixel counts as no depth.
+    A depth image without a single valid pixel counts as no depth. Depth that is not registered to
+    colour is registered here if its own camera_info and transforms between the frames are given.
 
     Raises:
-        GsPoseError: an encoding, size or camera_info that cannot be used, saying which.
+        GsPoseError: an encoding, size or camera_info that cannot be used, or depth that is not
+            registered to colour; the message says which.
 
     """
     rectify = rectification_from_message(info, rectified)
     camera = rectify.camera
+    # Sizes first: what undistorts is made for an image that is there.
     rgb = color_from_message(color)
     _check_size('colour image', rgb.shape, camera)
     metres = None
     if depth is not None:
-        metres = depth_from_message(depth)
-        _check_size('depth image', metres.shape, camera)
-        metres = rectify.depth(np.ascontiguousarray(metres))
+        origin = depth_origin(color, info, depth, depth_info, transform_at)
+        metres = np.ascontiguousarray(depth_from_message(depth))
+        if origin is None:
+            _check_size('depth image', metres.shape, camera, REMEDY)
+            metres = rectify.depth(metres)
+        else:
+            _check_size('depth image', metres.shape, origin.rectification.camera)
+            metres = origin.registered(metres, camera)
         if not (np.isfinite(metres) & (metres > 0)).any():
             metres = None
     stamp_ns = stamp_to_ns(color.header.stamp)
     return RGBDFrame.from_uint8(rectify.color(rgb), metres, camera, stamp_ns)
 
 
-def _check_size(what: str, shape: tuple[int, ...], camera: Camera) -> None:
+def _check_size(what: str, shape: tuple[int, ...], camera: Camera, remedy: str = '') -> None:
     if shape[:2] != camera.shape:
         raise GsPoseError(
             f'the {what} is {shape[1]}x{shape[0]}, '
             f'its camera_info says {camera.width}x{camera.height}'
+            + (f'; {remedy}' if remedy else '')
         )

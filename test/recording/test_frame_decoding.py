@@ -16,8 +16,8 @@ from gs_pose_ros.recording.frame_decoding import (
     color_from_message,
     depth_from_message,
     frame_from_messages,
-    rectification_from_message,
 )
+from gs_pose_ros.recording.rectification import rectification_from_message
 from test.fakes import CAMERA
 from test.nodes.conftest import header_at, image_message
 
@@ -141,7 +141,7 @@ def test_sizes_must_agree() -> None:
     [
         (lambda i: i.k.__setitem__(0, 0.0), 'focal|fx'),
         (lambda i: i.k.__setitem__(4, -1.0), 'focal|fx'),
-        (lambda i: i.k.__setitem__(2, np.nan), 'finite'),
+        (lambda i: i.k.__setitem__(2, np.nan), 'K holds NaN'),
         (lambda i: setattr(i, 'width', 0), 'size'),
     ],
     ids=['fx 0', 'fy negative', 'nan', 'no size'],
