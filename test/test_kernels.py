@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
@@ -30,9 +31,11 @@ from gs_pose_ros.pose.verification.agreement import AGREES, OUTSIDE, silhouette_
 from gs_pose_ros.pose.verification.check import Verification
 from gs_pose_ros.pose.verification.observation import Observation
 from gs_pose_ros.pose.verification.window import ObjectWindow
+from gs_pose_ros.recording.rvl import decode_rvl
 from gs_pose_ros.rendering import render
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 from test.localization.room import plane_frame
+from test.recording.rvl_writer import encode_rvl
 from test.synthetic import Pose, pattern, perturbed, pose_error
 
 pytestmark = pytest.mark.kernels
@@ -209,3 +212,12 @@ def test_an_object_that_is_not_seen_has_no_step() -> None:
     got = solve(problem, window.camera, away, np.array([1.0, 1, 1, 0, 0, 0]), 5, 1e-3)
     assert got.end is None
     np.testing.assert_array_equal(got.T, away)
+
+
+def test_a_depth_image_is_unpacked() -> None:
+    image = np.array([[0, 0, 700, 65535], [1, 0, 699, 0]], np.uint16)
+    words = encode_rvl(image)
+    np.testing.assert_array_equal(decode_rvl(words, 4, 2), image)
+    for data in (words[:-4], b'\xff' * 16, bytes(4), b'\0\0\x70\xf7', b'\0\0\x10\x01'):
+        with pytest.raises(GsPoseError, match='cut off|damaged'):
+            decode_rvl(data, 4, 2)

@@ -21,6 +21,7 @@ from gs_pose_ros.pose.refinement.gs_pose import GSPoseRefiner
 from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import painted_box, rehearsal
 from gs_pose_ros.pose.verification.observation import Observation
+from gs_pose_ros.recording.rvl import decode_rvl
 from gs_pose_ros.rendering.numba_rasterizer import rasterize
 
 _T_CAM_BOX = se3.exp([0, 0, 0.4, 0, 0, 0])
@@ -37,6 +38,8 @@ class Compile:
             for use_depth in (True, False):
                 status.update(f'compiling: objects {"with" if use_depth else "without"} depth')
                 _find_and_refine(reference, use_depth)
+            status.update('compiling: images')
+            decode_rvl(b'\0\0\0\x10', 1, 1)
             status.update('compiling: scenes')
             rehearse(DepthLocalizer())
             # So large a picture that threads share it.

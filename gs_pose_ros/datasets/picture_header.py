@@ -29,7 +29,7 @@ class PictureHeader(NamedTuple):
     height: int
 
 
-def picture_header(data: bytes) -> PictureHeader:
+def picture_header(data: bytes | memoryview) -> PictureHeader:
     """The header of a picture file, which need not be whole.
 
     Raises:
@@ -58,7 +58,7 @@ def check_pixel_count(what: str, width: int, height: int) -> None:
         )
 
 
-def _header(data: bytes) -> PictureHeader | None:
+def _header(data: bytes | memoryview) -> PictureHeader | None:
     if data[:2] == b'\xff\xd8':
         return _jpeg(data)
     if data[:8] == b'\x89PNG\r\n\x1a\n' and data[12:16] == b'IHDR':
@@ -76,7 +76,7 @@ def _header(data: bytes) -> PictureHeader | None:
     return None
 
 
-def _jpeg(data: bytes) -> PictureHeader | None:
+def _jpeg(data: bytes | memoryview) -> PictureHeader | None:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
@@ -92,7 +92,7 @@ def _jpeg(data: bytes) -> PictureHeader | None:
     return None
 
 
-def _tiff(data: bytes) -> PictureHeader | None:
+def _tiff(data: bytes | memoryview) -> PictureHeader | None:
     order = '<' if data[:2] == b'II' else '>'
     at = struct.unpack_from(order + 'I', data, 4)[0]
     sides: dict[int, int] = {}
@@ -104,7 +104,7 @@ def _tiff(data: bytes) -> PictureHeader | None:
     return PictureHeader('TIFF', sides[256], sides[257]) if len(sides) == 2 else None
 
 
-def _webp(data: bytes) -> PictureHeader | None:
+def _webp(data: bytes | memoryview) -> PictureHeader | None:
     kind = data[12:16]
     if kind == b'VP8 ' and data[23:26] == b'\x9d\x01\x2a':
         width, height = (side & 0x3FFF for side in struct.unpack_from('<HH', data, 26))

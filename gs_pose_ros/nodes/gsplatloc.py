@@ -40,8 +40,6 @@ from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.srv import Relocalize
 
-# A median depth outside of this (m) is one in the wrong unit.
-_PLAUSIBLE_M = (0.05, 50.0)
 _PATIENCE_S = 5.0  # of ~/relocalize
 
 
@@ -245,7 +243,6 @@ class LocalizerNode(Stage[LocalizerSettings]):
         """The frame, or None after saying why there is none."""
         try:
             frame = images.frame(self.settings.input)
-            check_unit(frame)
         except GsPoseError as error:
             self.fault('images', str(error))
             self._out.say(images.header, CameraLocalization.STATUS_BAD_INPUT, str(error))
@@ -362,18 +359,6 @@ class LocalizerNode(Stage[LocalizerSettings]):
         reason = self.failed(error)
         self._restart()
         self._out.say(images.header, CameraLocalization.STATUS_ERROR, reason)
-
-
-def check_unit(frame: RGBDFrame) -> None:
-    """Raise GsPoseError if the depth can only be in another unit than its encoding means."""
-    if frame.depth is None or not frame.depth.any():
-        return
-    median = float(np.median(frame.depth[frame.depth > 0]))
-    if not _PLAUSIBLE_M[0] <= median <= _PLAUSIBLE_M[1]:
-        raise GsPoseError(
-            f'the median depth is {median:.3g} m: 16UC1 has to be in millimetres, 32FC1 in metres '
-            '(REP 118)'
-        )
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,16 +15,8 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.recording.depth_alignment import REMEDY, TransformAt, depth_origin
-from gs_pose_ros.recording.image_encoding import (
-    ImageEncodingError,
-    convert,
-    decode_compressed,
-    decode_image,
-)
+from gs_pose_ros.recording.pixels import color_from_message, depth_from_message
 from gs_pose_ros.recording.rectification import rectification_from_message
-
-COLOR_ENCODINGS = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8')
-DEPTH_ENCODINGS = ('16UC1', 'mono16', '32FC1')
 
 # A message of sensor_msgs, geometry_msgs or builtin_interfaces, or what rosbags makes of one.
 Message = Any
@@ -34,72 +25,6 @@ Message = Any
 def stamp_to_ns(stamp: Message) -> int:
     """Nanoseconds of a stamp."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def color_from_message(msg: Message) -> NDArray[np.uint8]:
-    """RGB [H, W, 3] uint8 of rgb8, bgr8, rgba8, bgra8, mono8 or a JPEG or PNG file.
-
-    Raises:
-        GsPoseError: another encoding, or fewer bytes than the header promises.
-
-    """
-    try:
-        if is_compressed(msg):
-            return decode_compressed(msg.data, 'rgb8')
-        if msg.encoding not in COLOR_ENCODINGS:
-            raise GsPoseError(
-                f'colour encoding {msg.encoding!r} is not one of {", ".join(COLOR_ENCODINGS)}'
-            )
-        return convert(decode_image(msg), msg.encoding, 'rgb8')
-    except (ImageEncodingError, cv2.error) as error:
-        raise GsPoseError(f'colour image: {error}') from error
-
-
-def depth_from_message(msg: Message) -> NDArray[np.float32]:
-    """Depth [H, W] float32 m of 16UC1 (mm) or 32FC1 (m); invalid values as they came.
-
-    Raises:
-        GsPoseError: another encoding, or fewer bytes than the header promises.
-
-    """
-    try:
-        if is_compressed(msg):
-            return _decompressed_depth(msg)
-        if msg.encoding not in DEPTH_ENCODINGS:
-            raise GsPoseError(
-                f'depth encoding {msg.encoding!r} is not one of {", ".join(DEPTH_ENCODINGS)}'
-            )
-        return _metres(decode_image(msg))
-    except (ImageEncodingError, cv2.error) as error:
-        raise GsPoseError(f'depth image: {error}') from error
-
-
-def is_compressed(msg: Message) -> bool:
-    """Whether this is a CompressedImage rather than an Image."""
-    return hasattr(msg, 'format')
-
-
-def _metres(depth: NDArray[Any]) -> NDArray[np.float32]:
-    """REP 118: 16-bit depth is in millimetres, float depth in metres."""
-    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
-        raise GsPoseError(
-            f'depth image: expected 16-bit or float, got {depth.dtype} {depth.shape}'
-        )
-    return depth * np.float32(0.001) if depth.dtype == np.uint16 else depth
-
-
-def _decompressed_depth(msg: Message) -> NDArray[np.float32]:
-    data = bytes(msg.data)
-    if 'compressedDepth' not in msg.format:
-        return _metres(decode_compressed(data))
-    # compressed_depth_image_transport: 12 bytes of header (int32, float a, float b), then a PNG;
-    # 32FC1 is stored as inverse depth, a / z + b.
-    a, b = np.frombuffer(data[4:12], '<f4') if len(data) > 12 else (0.0, 0.0)
-    raw = decode_compressed(data[12:])
-    if not msg.format.startswith('32FC1'):
-        return _metres(raw)
-    safe = np.where(raw > 0, raw - b, 1)
-    return np.where(raw > 0, a / safe, 0).astype(np.float32)
 
 
 def pose_from_message(pose: Message) -> NDArray[np.float64]:

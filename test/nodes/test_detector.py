@@ -106,9 +106,9 @@ def test_a_camera_that_cannot_be_heard_is_named(world: World, detections: list) 
 def test_wrong_encoding_is_said_and_recovers(world: World, detections: list) -> None:
     wanted = ObjectDetectionArray.STATUS_BAD_INPUT
     world.show_until(
-        lambda: [m for m in detections if m.status == wanted], 'the status', encoding='yuv422'
+        lambda: [m for m in detections if m.status == wanted], 'the status', encoding='32FC3'
     )
-    assert 'yuv422' in detections[-1].reason
+    assert '32FC3' in detections[-1].reason
     world.show_until(lambda: detections[-1].status == OK, 'recovery', color=bright())
 
 

@@ -219,7 +219,7 @@ def test_no_camera_info_is_said_and_recovers(world: World, poses: list) -> None:
 def test_wrong_encoding_while_following_is_said_and_recovers(world: World, poses: list) -> None:
     begin(world, poses)
     wanted = ObjectPoseArray.STATUS_BAD_INPUT
-    world.show_until(lambda: poses[-1].status == wanted, 'the status', encoding='bayer_rggb8')
+    world.show_until(lambda: poses[-1].status == wanted, 'the status', encoding='32FC3')
     world.show_until(lambda: poses[-1].status == ObjectPoseArray.STATUS_OK, 'recovery')
 
 
@@ -296,10 +296,10 @@ def test_service_answers_with_reasons(world: World, poses: list) -> None:
         'mug': ObjectPose.STATUS_OK,
     }
     broken = request()
-    broken.color.encoding = 'yuv422'
+    broken.color.encoding = '32FC3'
     answer = ask(world, broken)
     assert not answer.success
-    assert 'yuv422' in answer.message
+    assert '32FC3' in answer.message
 
 
 def test_service_answers_while_the_line_works(world: World, poses: list, method: Follower) -> None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
-
 import cv2
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.nodes.runtime.conversions import camera_to_message
-from gs_pose_ros.recording.frame_decoding import (
-    color_from_message,
-    depth_from_message,
-    frame_from_messages,
-)
+from gs_pose_ros.recording.frame_decoding import frame_from_messages
 from gs_pose_ros.recording.rectification import rectification_from_message
 from test.fakes import CAMERA
 from test.nodes.conftest import header_at, image_message
@@ -26,83 +20,8 @@ RGB = RNG.integers(0, 256, (48, 64, 3), np.uint8)
 METRES = RNG.uniform(0.3, 2.0, (48, 64)).astype(np.float32)
 
 
-def compressed(pixels: np.ndarray, kind: str, prefix: bytes = b'') -> CompressedImage:
-    data = prefix + cv2.imencode('.png' if 'png' in kind else '.jpg', pixels)[1].tobytes()
-    return CompressedImage(header=header_at(7), format=kind, data=array('B', data))
-
-
 def info(camera: Camera = CAMERA) -> CameraInfo:
     return camera_to_message(camera, header_at(7))
-
-
-COLORS = {
-    'rgb8': (image_message(RGB, 'rgb8', 7), RGB),
-    'bgr8': (image_message(RGB[..., ::-1], 'bgr8', 7), RGB),
-    'rgba8': (image_message(np.dstack([RGB, RGB[..., 0]]), 'rgba8', 7), RGB),
-    'bgra8': (image_message(np.dstack([RGB[..., ::-1], RGB[..., 0]]), 'bgra8', 7), RGB),
-    'mono8': (image_message(RGB[..., 0], 'mono8', 7), np.dstack([RGB[..., 0]] * 3)),
-    'png': (compressed(RGB[..., ::-1], 'rgb8; png compressed bgr8'), RGB),
-    'png gray': (compressed(RGB[..., 0], 'png'), np.dstack([RGB[..., 0]] * 3)),
-}
-
-
-@pytest.mark.parametrize(('msg', 'expected'), COLORS.values(), ids=COLORS)
-def test_color(msg: Image, expected: np.ndarray) -> None:
-    np.testing.assert_array_equal(color_from_message(msg), expected)
-
-
-def test_jpeg_color_is_rgb() -> None:
-    red = np.zeros((16, 16, 3), np.uint8)
-    red[..., 2] = 200  # OpenCV writes blue first
-    rgb = color_from_message(compressed(red, 'jpeg'))
-    assert abs(int(rgb[8, 8, 0]) - 200) < 6
-    assert rgb[8, 8, 2] < 6
-
-
-MILLIMETRES = np.round(METRES * 1000).astype(np.uint16)
-# compressed_depth_image_transport: 16UC1 as PNG behind 12 bytes; 32FC1 as a / z + b.
-HEADER_16 = b'\0' * 12
-A, B = 100.0, 1.0
-HEADER_32 = b'\0' * 4 + np.array([A, B], '<f4').tobytes()
-INVERSE = np.round(A / METRES + B).astype(np.uint16)
-DEPTHS = {
-    '32FC1': (image_message(METRES, '32FC1', 7), METRES, 0),
-    '16UC1': (image_message(MILLIMETRES, '16UC1', 7), METRES, 6e-4),
-    'mono16': (image_message(MILLIMETRES, 'mono16', 7), METRES, 6e-4),
-    'png': (compressed(MILLIMETRES, '16UC1; png compressed'), METRES, 6e-4),
-    'compressedDepth 16': (
-        compressed(MILLIMETRES, '16UC1; compressedDepth png', HEADER_16),
-        METRES,
-        6e-4,
-    ),
-    'compressedDepth 32': (
-        compressed(INVERSE, '32FC1; compressedDepth png', HEADER_32),
-        METRES,
-        0.03,
-    ),
-}
-
-
-@pytest.mark.parametrize(('msg', 'expected', 'atol'), DEPTHS.values(), ids=DEPTHS)
-def test_depth_is_in_metres(msg: Image, expected: np.ndarray, atol: float) -> None:
-    depth = depth_from_message(msg)
-    assert depth.dtype == np.float32
-    np.testing.assert_allclose(depth, expected, atol=atol)
-
-
-@pytest.mark.parametrize(
-    ('decode', 'msg', 'words'),
-    [
-        (color_from_message, image_message(RGB, '8UC3', 7), 'rgb8, bgr8'),
-        (color_from_message, image_message(METRES, '32FC1', 7), '32FC1'),
-        (color_from_message, CompressedImage(format='jpeg', data=b'junk'), 'no picture'),
-        (depth_from_message, image_message(RGB, 'rgb8', 7), 'rgb8'),
-        (depth_from_message, compressed(RGB, 'png'), 'expected 16-bit'),
-    ],
-)
-def test_other_encodings_are_refused_by_name(decode, msg, words: str) -> None:
-    with pytest.raises(GsPoseError, match=words):
-        decode(msg)
 
 
 def test_frame_has_the_units_of_the_core() -> None:

@@ -21,6 +21,7 @@ RGB = RNG.integers(0, 256, (4, 5, 3), np.uint8)
 GRAY = RGB[..., 0]
 GRAY16 = RNG.integers(0, 65536, (4, 5), np.uint16)
 DEPTH = RNG.uniform(0, 5, (4, 5)).astype(np.float32)
+YUV = RNG.integers(0, 256, (4, 6, 2), np.uint8)
 RGBA = np.dstack([RGB, np.full((4, 5), 255, np.uint8)])
 
 
@@ -48,6 +49,25 @@ DECODE = [
     ('mono16', raw(GRAY16, 'mono16'), 'passthrough', GRAY16),
     ('32FC1', raw(DEPTH, '32FC1'), 'passthrough', DEPTH),
     ('32FC1 named', raw(DEPTH, '32FC1'), '32FC1', DEPTH),
+    ('rgb8 to 8UC3', raw(RGB, 'rgb8'), '8UC3', RGB),
+    ('16UC1 to 32FC1', raw(GRAY16, '16UC1'), '32FC1', GRAY16.astype(np.float32)),
+    ('32FC1 to 16UC1', raw(DEPTH, '32FC1'), '16UC1', np.rint(DEPTH).astype(np.uint16)),
+    ('mono16 to mono8', raw(GRAY16, 'mono16'), 'mono8', np.rint(GRAY16 / 257).astype(np.uint8)),
+    ('16UC1 without C1', raw(GRAY16, '16U'), 'passthrough', GRAY16),
+    ('yuv422 as it is', raw(YUV, 'yuv422'), 'passthrough', YUV),
+    ('yuv422 to rgb8', raw(YUV, 'yuv422'), 'rgb8', cv2.cvtColor(YUV, cv2.COLOR_YUV2RGB_UYVY)),
+    ('yuy2 to bgr8', raw(YUV, 'yuv422_yuy2'), 'bgr8', cv2.cvtColor(YUV, cv2.COLOR_YUV2BGR_YUY2)),
+    ('yuy2 to mono8', raw(YUV, 'yuv422_yuy2'), 'mono8', YUV[..., 0]),
+    ('bayer as it is', raw(GRAY, 'bayer_rggb8'), 'passthrough', GRAY),
+    ('rggb to rgb8', raw(GRAY, 'bayer_rggb8'), 'rgb8', cv2.cvtColor(GRAY, cv2.COLOR_BayerBG2RGB)),
+    ('bggr to rgb8', raw(GRAY, 'bayer_bggr8'), 'rgb8', cv2.cvtColor(GRAY, cv2.COLOR_BayerRG2RGB)),
+    ('gbrg to bgr8', raw(GRAY, 'bayer_gbrg8'), 'bgr8', cv2.cvtColor(GRAY, cv2.COLOR_BayerGR2BGR)),
+    (
+        'grbg16 to mono16',
+        raw(GRAY16, 'bayer_grbg16'),
+        'mono16',
+        cv2.cvtColor(GRAY16, cv2.COLOR_BayerGB2GRAY),
+    ),
 ]
 # The original reads padding in units of whole pixels only.
 PADDED = [
@@ -129,6 +149,11 @@ def test_what_does_not_fit_is_an_error(module: Any) -> None:
         bridge.cv2_to_imgmsg([[1, 2]], 'mono8')
     with pytest.raises(module.CvBridgeError):
         bridge.imgmsg_to_cv2(raw(GRAY, 'nonsense'))
+    for msg, encoding in ((raw(GRAY, '8UC1'), 'mono8'), (raw(RGB, 'rgb8'), '8UC1')):
+        with pytest.raises(module.CvBridgeError):
+            bridge.imgmsg_to_cv2(msg, encoding)
+    with pytest.raises(module.CvBridgeError):
+        bridge.imgmsg_to_cv2(raw(RGB, 'rgb8'), 'yuv422')
 
 
 def test_too_few_bytes_are_an_error() -> None:
