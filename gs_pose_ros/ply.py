@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyParseError
+from numpy.typing import NDArray
+from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
+from gs_pose_ros.regular_files import read_regular
+
+# The largest scenes of the 3DGS paper have 6 million Gaussians of 248 bytes.
+_MOST_BYTES = 2 << 30
+_MOST_HEADER = 1 << 16  # bytes; 62 properties take 2 000
+# The logit that stands for an infinite one, which programs write for an opacity of exactly 1 or 0:
+# in float32 its sigmoid is 1, and that of the negative one is far below what a pixel shows.
+_SURE_LOGIT = 20.0
+# The logarithm that stands for minus infinity, a width of 0: 2 nm, drawn as wide as a pixel.
+_NO_WIDTH = -20.0
+_LARGEST_SCALE = 40.0  # log m; in float32 the square of exp(45) is infinite
+_ELEMENT = re.compile(rb'^(element[ \t]+\S+[ \t]+)(\d+)[ \t]*$', re.MULTILINE)
+_OTHER_FORMATS = {
+    b'\x1f\x8b': 'compressed by gzip (an SPZ file?)',
+    b'NGSP': 'an SPZ file',
+    b'PK': 'a zip archive (a SOG file?)',
+    b'glTF': 'a glTF file',
+}
+_CONVERT = 'convert it to a PLY of 3DGS (SuperSplat does that)'
 
 
 def _property_names(n_rest: int) -> list[str]:
@@ -50,24 +74,33 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
 def read_ply(path: Path) -> Gaussians:
     """Read a 3DGS PLY of SH degree 0 to 3.
 
+    What other programs write for the ends of a range is read as they mean it: an infinite logit of
+    an opacity as 20 or -20, a width of 0 as 2 nm, a quaternion of zeros as no rotation (as the
+    renderer of the 3DGS reference does).
+
     Raises:
         GsPoseError: the file is missing, truncated, not a 3DGS PLY, or holds NaN.
 
     """
+    return parse_ply(read_regular(path, _MOST_BYTES), path)
+
+
+def parse_ply(content: bytes, path: Path) -> Gaussians:
+    """`read_ply` of what has been read; the path is for messages.
+
+    Raises:
+        GsPoseError: as `read_ply`.
+
+    """
     try:
-        vertices = PlyData.read(str(path))['vertex'].data
-    except (OSError, PlyParseError, KeyError, ValueError, UnicodeDecodeError) as error:
+        vertices = _vertices(content, path)
+    except (PlyParseError, ValueError) as error:
         raise GsPoseError(f'{path}: not a readable PLY: {error}') from error
-    present = set(vertices.dtype.names or ())
-    n_rest = sum(name.startswith('f_rest_') for name in present)
-    if n_rest not in (0, 9, 24, 45):
-        raise GsPoseError(f'{path}: {n_rest} f_rest properties; 3DGS has 0, 9, 24 or 45')
-    missing = set(_property_names(n_rest)) - {'nx', 'ny', 'nz'} - present
-    if missing:
-        raise GsPoseError(f'{path}: not a 3DGS PLY, lacks {", ".join(sorted(missing))}')
+    n_rest = _count_rest(vertices.dtype, path)
 
     def stack(*names: str) -> torch.Tensor:
-        columns = np.stack([vertices[name].astype(np.float32) for name in names], -1)
+        with np.errstate(over='ignore', invalid='ignore'):  # of doubles; found below
+            columns = np.stack([vertices[name].astype(np.float32) for name in names], -1)
         return torch.from_numpy(columns)
 
     n = len(vertices)
@@ -75,12 +108,158 @@ def read_ply(path: Path) -> Gaussians:
     if n_rest:
         rest = stack(*(f'f_rest_{i}' for i in range(n_rest)))
         sh = torch.cat([sh, rest.reshape(n, 3, n_rest // 3).transpose(1, 2)], 1)
+    logits, scales = stack('opacity')[:, 0], stack('scale_0', 'scale_1', 'scale_2')
     gaussians = Gaussians(
         means=stack('x', 'y', 'z'),
-        quats=stack('rot_0', 'rot_1', 'rot_2', 'rot_3'),
-        log_scales=stack('scale_0', 'scale_1', 'scale_2'),
-        logit_opacities=stack('opacity')[:, 0],
+        quats=_usable_quats(stack('rot_0', 'rot_1', 'rot_2', 'rot_3')),
+        log_scales=torch.where(torch.isneginf(scales), _NO_WIDTH, scales),
+        logit_opacities=torch.where(torch.isinf(logits), logits.sign() * _SURE_LOGIT, logits),
         sh=sh.contiguous(),
     )
     gaussians.check_finite(str(path))
+    if n and (largest := float(gaussians.log_scales.max())) > _LARGEST_SCALE:
+        raise GsPoseError(
+            f'{path}: a scale is {largest:.3g}: it is the logarithm of a width in metres, at most '
+            f'{_LARGEST_SCALE:g}'
+        )
     return gaussians
+
+
+def _usable_quats(quats: torch.Tensor) -> torch.Tensor:
+    """The quaternions, those that float32 cannot normalise made such that it can."""
+    norms = quats.double().norm(dim=1)
+    odd = ((norms < 1e-12) | (norms > 1e12)) & norms.isfinite()
+    if odd.any():
+        # The reference divides by at least 1e-12, and its matrix of a quaternion of 0 is I.
+        identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+        unit = quats.double() / norms[:, None]
+        fixed = torch.where((norms < 1e-12)[:, None], identity, unit)
+        quats = torch.where(odd[:, None], fixed.float(), quats)
+    return quats
+
+
+def _count_rest(kinds: np.dtype[Any], path: Path) -> int:
+    """The number of f_rest properties of a 3DGS PLY.
+
+    Raises:
+        GsPoseError: it is none; the message says what it is instead, as far as that is clear.
+
+    """
+    present = set(kinds.names or ())
+    n_rest = sum(name.startswith('f_rest_') for name in present)
+    if n_rest not in (0, 9, 24, 45):
+        raise GsPoseError(f'{path}: {n_rest} f_rest properties; 3DGS has 0, 9, 24 or 45')
+    needed = [name for name in _property_names(n_rest) if name not in ('nx', 'ny', 'nz')]
+    if missing := sorted(set(needed) - present):
+        what = ''
+        if 'packed_position' in present:
+            what = f' (it is a compressed PLY of SuperSplat: {_CONVERT})'
+        elif {'red', 'green', 'blue'} <= present and 'opacity' not in present:
+            what = ' (it is a cloud of coloured points or a mesh: fit Gaussians to it first)'
+        raise GsPoseError(f'{path}: not a 3DGS PLY, lacks {", ".join(missing)}{what}')
+    for name in needed:
+        if kinds[name].kind != 'f':
+            raise GsPoseError(f'{path}: {name} is stored as {kinds[name]}; 3DGS has float')
+    return n_rest
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a PLY header says: elements with their counts, and where their rows begin."""
+
+    ply: PlyData  # with the elements' properties, and no rows
+    counts: tuple[int, ...]
+    start: int  # byte
+
+
+def _layout(content: bytes, path: Path) -> _Layout:
+    for magic, what in _OTHER_FORMATS.items():
+        if content.startswith(magic):
+            raise GsPoseError(f'{path}: is {what}, no PLY: {_CONVERT}')
+    newline = re.match(rb'ply(\r\n|\n|\r)', content)
+    if newline is None:
+        hint = f': {_CONVERT}' if path.suffix in ('.splat', '.ksplat', '.spz', '.sog') else ''
+        raise GsPoseError(f'{path}: not a readable PLY: its first line is not "ply"{hint}')
+    last = newline[1] + b'end_header' + newline[1]
+    end = content.find(last, 0, _MOST_HEADER)
+    if end < 0:
+        raise GsPoseError(
+            f'{path}: not a readable PLY: no "end_header" in its first {_MOST_HEADER} bytes'
+        )
+    header = content[: end + len(last)]
+    # plyfile reads the header; the rows are not its: it believes any count, and makes room for it.
+    lines = header.replace(newline[1], b'\n')
+    counts = tuple(int(count[:20]) for _, count in _ELEMENT.findall(lines))
+    ply = PlyData.read(io.BytesIO(_ELEMENT.sub(rb'\g<1>0', lines)))
+    if len(ply.elements) != len(counts):
+        raise PlyParseError('an element without a count')
+    return _Layout(ply, counts, len(header))
+
+
+def _vertices(content: bytes, path: Path) -> NDArray[np.void]:
+    """The rows of the element `vertex`.
+
+    Raises:
+        GsPoseError: the file has less bytes than its header says, or no vertices.
+        PlyParseError, ValueError: it is no PLY.
+
+    """
+    layout = _layout(content, path)
+    ply, counts = layout.ply, layout.counts
+    names = [element.name for element in ply.elements]
+    if 'vertex' not in names:
+        raise GsPoseError(f'{path}: not a 3DGS PLY, has no element "vertex"')
+    at = names.index('vertex')
+    vertex, count = ply.elements[at], counts[at]
+    if _has_lists(vertex):
+        raise GsPoseError(f'{path}: not a 3DGS PLY, its vertices have lists')
+    available = len(content) - layout.start
+    needed = [c * _least_bytes(e, ply.text) for e, c in zip(ply.elements, counts, strict=True)]
+    if sum(needed) > available:
+        element = int(np.argmax(np.array(needed, float)))
+        raise GsPoseError(
+            f'{path}: not a readable PLY: truncated, or its header is wrong: {counts[element]} '
+            f'rows of {names[element]!r} take at least {needed[element]} bytes, '
+            f'after the header there are {available}'
+        )
+    if ply.text:
+        return _text_rows(content[layout.start :], vertex, count, sum(counts[:at]))
+    if any(map(_has_lists, ply.elements[:at])):
+        raise GsPoseError(f'{path}: not a 3DGS PLY, {names[0]!r} stands before its vertices')
+    # The counts of what comes before the vertices are exact: no lists.
+    return np.frombuffer(
+        content, vertex.dtype(ply.byte_order), count, layout.start + sum(needed[:at])
+    )
+
+
+def _has_lists(element: PlyElement) -> bool:
+    return any(isinstance(p, PlyListProperty) for p in element.properties)
+
+
+def _least_bytes(element: PlyElement, text: bool) -> int:
+    """The bytes that a row takes, at least: exact for rows of a binary file without lists."""
+    if text:  # a digit a property, and a space or a newline; the last line may lack it
+        return max(2 * len(element.properties) - 1, 1)
+    return sum(
+        np.dtype(p.len_dtype if isinstance(p, PlyListProperty) else p.val_dtype).itemsize
+        for p in element.properties
+    )
+
+
+def _text_rows(body: bytes, vertex: PlyElement, count: int, skipped: int) -> NDArray[np.void]:
+    kinds = vertex.dtype('=')
+    names = kinds.names or ()
+    rows = np.empty(count, kinds)
+    if count:
+        numbers = np.loadtxt(
+            io.BytesIO(body), np.float64, skiprows=skipped, max_rows=count, ndmin=2, comments=None
+        )
+        if numbers.shape != (count, len(names)):
+            raise PlyParseError(
+                f'{numbers.shape[0]} rows of {numbers.shape[1]} numbers, '
+                f'the header says {count} of {len(names)}'
+            )
+        with np.errstate(over='ignore', invalid='ignore'):
+            for name, column in zip(names, numbers.T, strict=True):
+                rows[name] = column
+    return rows
