@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
 
@@ -100,7 +101,7 @@ def parse_ply(content: bytes, path: Path) -> Gaussians:
 
     def stack(*names: str) -> torch.Tensor:
         with np.errstate(over='ignore', invalid='ignore'):  # of doubles; found below
-            columns = np.stack([vertices[name].astype(np.float32) for name in names], -1)
+            columns = structured_to_unstructured(vertices[list(names)], np.float32, copy=True)
         return torch.from_numpy(columns)
 
     n = len(vertices)
@@ -127,14 +128,14 @@ def parse_ply(content: bytes, path: Path) -> Gaussians:
 
 def _usable_quats(quats: torch.Tensor) -> torch.Tensor:
     """The quaternions, those that float32 cannot normalise made such that it can."""
-    norms = quats.double().norm(dim=1)
-    odd = ((norms < 1e-12) | (norms > 1e12)) & norms.isfinite()
+    norms = torch.linalg.vector_norm(quats, dim=1)
+    odd = ~((norms > 1e-12) & (norms < 1e12))
     if odd.any():
         # The reference divides by at least 1e-12, and its matrix of a quaternion of 0 is I.
+        exact = quats[odd].double()
+        norms = exact.norm(dim=1, keepdim=True)
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-        unit = quats.double() / norms[:, None]
-        fixed = torch.where((norms < 1e-12)[:, None], identity, unit)
-        quats = torch.where(odd[:, None], fixed.float(), quats)
+        quats[odd] = torch.where(norms < 1e-12, identity, exact / norms).float()
     return quats
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from gs_pose_ros import __version__
@@ -22,12 +21,14 @@ from gs_pose_ros.localization.relocalization import (
 )
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import SurfelSettings
-from gs_pose_ros.objects.folder_store import FolderStore, checked_name, read_arrays, read_header
-from gs_pose_ros.ply import read_ply, write_ply
+from gs_pose_ros.objects.folder_store import FolderStore, checked_name
+from gs_pose_ros.objects.stored_arrays import parse_arrays
+from gs_pose_ros.objects.stored_header import Facts, StoredHeader, checked_facts, write_header
+from gs_pose_ros.ply import parse_ply, write_ply
 
 # Bump when a file changes its meaning; older readers then refuse it by name.
 FORMAT_VERSION = 1
-Settings = TypeVar('Settings', SurfelSettings, RelocalizationSettings)
+_FILES = ('map.yaml', 'gaussians.ply', 'keyframes.npz')
 _ARRAYS = ('T_map_cam', 'points', 'descriptors', 'counts')
 
 
@@ -39,13 +40,13 @@ class StoredMap:
     relocalizer: KeyframeRelocalizer
     frame_id: str = 'map'  # the name of the map's frame in ROS
     # Facts of the building: frames, seconds, where from, ...
-    facts: dict[str, float | int | str] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
 def save_map(path: Path, stored: StoredMap) -> None:
     """Write a map folder, replacing the one that is there; whole or not at all.
 
-    <path>/map.yaml       frame, voxel, settings, facts, format version
+    <path>/map.yaml       frame, voxel, settings, facts, format version, checksums
            gaussians.ply  the splat, standard 3DGS layout
            keyframes.npz  poses and features for relocalization
 
@@ -55,7 +56,7 @@ def save_map(path: Path, stored: StoredMap) -> None:
 
     """
     path = Path(path)
-    _check(stored, f'map {path.name!r}')
+    _check(stored, f'map {path.name!r}: ')
     header = {
         'format_version': FORMAT_VERSION,
         'units': 'metres, radians',
@@ -67,9 +68,7 @@ def save_map(path: Path, stored: StoredMap) -> None:
         'relocalization': asdict(stored.relocalizer.settings),
         'gaussians': len(stored.scene),
         'keyframes': len(stored.relocalizer.keyframes),
-        'facts': {
-            k: v.item() if isinstance(v, np.generic) else v for k, v in stored.facts.items()
-        },
+        'facts': checked_facts(stored.facts, f'map {path.name!r}: map.yaml'),
     }
     keyframes = stored.relocalizer.keyframes
     arrays = {
@@ -84,7 +83,7 @@ def save_map(path: Path, stored: StoredMap) -> None:
     def write(folder: Path) -> None:
         write_ply(folder / 'gaussians.ply', stored.scene.gaussians)
         np.savez_compressed(folder / 'keyframes.npz', **arrays)
-        (folder / 'map.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
+        write_header(folder / _FILES[0], header, _FILES[1:])
 
     _store(path).replace(path.name, write)
 
@@ -100,7 +99,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def _store(path: Path) -> FolderStore:
-    return FolderStore(path.parent, 'map', ('map.yaml', 'gaussians.ply', 'keyframes.npz'))
+    return FolderStore(path.parent, 'map', _FILES)
 
 
 def load_map(path: Path) -> StoredMap:
@@ -114,41 +113,35 @@ def load_map(path: Path) -> StoredMap:
     store = _store(path)
     with store.reading():
         folder = store.folder(path.name)
-        header = read_header(folder / 'map.yaml', FORMAT_VERSION)
-        gaussians = read_ply(folder / 'gaussians.ply')
-        arrays = read_arrays(folder / 'keyframes.npz', _ARRAYS)
-    try:
-        voxel_m, count = float(header['voxel_m']), int(header['gaussians'])
-        frame_id, facts = str(header['frame_id']), dict(header['facts'])
-        keyframe_count = int(header['keyframes'])
-        surfel = _settings(SurfelSettings, header, 'surfel')
-        relocalization = _settings(RelocalizationSettings, header, 'relocalization')
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise GsPoseError(f'{folder / "map.yaml"}: {error!r}') from error
-    if len(gaussians) != count:
+        try:
+            with StoredHeader(folder / _FILES[0], FORMAT_VERSION) as header:
+                stored, keyframes = _read(header)
+                _check(stored, f'{folder}/')  # the settings with which words are learnt
+        except GsPoseError as error:
+            raise GsPoseError(
+                f'{error}. Restore its folder from a copy, or build the map again'
+            ) from error
+    settings = stored.relocalizer.settings
+    return replace(stored, relocalizer=KeyframeRelocalizer.from_keyframes(keyframes, settings))
+
+
+def _read(header: StoredHeader) -> tuple[StoredMap, list[Keyframe]]:
+    """A map that knows no place yet, and its keyframes."""
+    gaussians = parse_ply(*header.file('gaussians.ply'))
+    arrays, path = header.file('keyframes.npz')
+    keyframes = _keyframes(parse_arrays(arrays, path, _ARRAYS), path)
+    if len(gaussians) != (count := header.whole('gaussians')):
         raise GsPoseError(
-            f'{folder / "gaussians.ply"}: holds {len(gaussians)} Gaussians, map.yaml says {count}'
+            f'{path.with_name("gaussians.ply")}: holds {len(gaussians)} Gaussians, '
+            f'map.yaml says {count}'
         )
-    keyframes = _keyframes(arrays, folder / 'keyframes.npz')
-    if len(keyframes) != keyframe_count:
-        raise GsPoseError(
-            f'{folder / "keyframes.npz"}: holds {len(keyframes)} keyframes, '
-            f'map.yaml says {keyframe_count}'
-        )
-    scene = SceneMap(gaussians, voxel_m, surfel)
+    if len(keyframes) != (count := header.whole('keyframes')):
+        raise GsPoseError(f'{path}: holds {len(keyframes)} keyframes, map.yaml says {count}')
+    surfel = header.settings('surfel', SurfelSettings())
+    relocalization = header.settings('relocalization', RelocalizationSettings())
+    scene = SceneMap(gaussians, header.number('voxel_m'), surfel)
     nothing = KeyframeRelocalizer.from_keyframes((), relocalization)
-    stored = StoredMap(scene, nothing, frame_id, facts)
-    _check(stored, str(folder))  # the settings with which words are learnt
-    return replace(
-        stored, relocalizer=KeyframeRelocalizer.from_keyframes(keyframes, relocalization)
-    )
-
-
-def _settings(kind: type[Settings], header: dict[str, Any], key: str) -> Settings:
-    """What a header says of them; the default of what it does not say."""
-    given, default = dict(header.get(key, {})), kind()
-    known = {field.name: type(getattr(default, field.name)) for field in fields(default)}
-    return replace(default, **{k: known[k](v) for k, v in given.items() if k in known})
+    return StoredMap(scene, nothing, header.text('frame_id'), header.facts()), keyframes
 
 
 def _keyframes(arrays: dict[str, NDArray[Any]], path: Path) -> list[Keyframe]:
@@ -157,14 +150,15 @@ def _keyframes(arrays: dict[str, NDArray[Any]], path: Path) -> list[Keyframe]:
     expected = {
         'T_map_cam': ((n, 4, 4), 'f'),
         'points': ((total, 3), 'f'),
-        'descriptors': ((total, 128), 'u'),
+        'descriptors': ((total, 128), 'u1'),
         'counts': ((n,), 'i'),
     }
     for name, (shape, kind) in expected.items():
         array = arrays[name]
-        if array.shape != shape or array.dtype.kind != kind:
+        if array.shape != shape or not array.dtype.str[1:].startswith(kind):
             raise GsPoseError(f'{path}: {name} is {array.dtype} {array.shape}, expected {shape}')
-    if (counts < 0).any() or counts.sum() != total or not np.isfinite(arrays['points']).all():
+    is_part = (counts >= 0) & (counts <= total)
+    if not is_part.all() or counts.sum() != total or not np.isfinite(arrays['points']).all():
         raise GsPoseError(f'{path}: counts do not fit the points, or these hold NaN')
     if not all(se3.is_rigid(T) for T in arrays['T_map_cam']):
         raise GsPoseError(f'{path}: T_map_cam holds NaN or is not a rigid motion')
@@ -175,12 +169,12 @@ def _keyframes(arrays: dict[str, NDArray[Any]], path: Path) -> list[Keyframe]:
 
 def _check(stored: StoredMap, source: str) -> None:
     if len(stored.scene) == 0:
-        raise GsPoseError(f'{source}: holds no Gaussian')
-    stored.scene.gaussians.check_finite(f'{source}: gaussians.ply')
+        raise GsPoseError(f'{source}gaussians.ply: holds no Gaussian')
+    stored.scene.gaussians.check_finite(f'{source}gaussians.ply')
     if not (np.isfinite(stored.scene.voxel_m) and stored.scene.voxel_m > 0):
-        raise GsPoseError(f'{source}: map.yaml: voxel_m is {stored.scene.voxel_m}')
+        raise GsPoseError(f'{source}map.yaml: voxel_m is {stored.scene.voxel_m}')
     try:
         check_bounds(stored.scene.surfel, 'surfel.')
         check_bounds(stored.relocalizer.settings, 'relocalization.')
     except ValueError as error:
-        raise GsPoseError(f'{source}: map.yaml: {error}') from error
+        raise GsPoseError(f'{source}map.yaml: {error}') from error

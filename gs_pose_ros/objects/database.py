@@ -10,16 +10,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from gs_pose_ros import __version__
-from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.errors import GsPoseError, shown
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.objects.folder_store import FolderStore, checked_name, read_arrays, read_header
+from gs_pose_ros.objects.folder_store import FolderStore, checked_name
 from gs_pose_ros.objects.splat_object import SplatObject
-from gs_pose_ros.ply import read_ply, write_ply
+from gs_pose_ros.objects.stored_arrays import parse_arrays
+from gs_pose_ros.objects.stored_header import Facts, StoredHeader, checked_facts, write_header
+from gs_pose_ros.ply import parse_ply, write_ply
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ObjectReference(SplatObject):
     # Discrete symmetries T_obj_obj [M, 4, 4] that map the object onto itself, identity excluded.
     symmetries: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
     # Facts of the registration: PSNR, seconds, number of views, ...
-    facts: dict[str, float | int | str] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     copy: StoredCopy | None = None
 
     @property
@@ -72,6 +73,7 @@ class ObjectReference(SplatObject):
 FORMAT_VERSION = 1
 
 _FILES = ('object.yaml', 'gaussians.ply', 'views.npz')
+_MEASURED = ('psnr_heldout_db', 'registration_s')  # facts that are numbers, for who shows them
 _THUMBNAIL = 'thumbnail.png'
 _PREPARED = '.prepared'  # no object has a leading dot in its name
 _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
@@ -80,7 +82,7 @@ _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
 class ObjectDatabase:
     """A folder with one sub-folder per object; safe against crashes and other processes.
 
-    <root>/<object_id>/object.yaml      id, diameter, box, symmetries, facts, format version
+    <root>/<object_id>/object.yaml      id, diameter, box, symmetries, facts, format, checksums
                        gaussians.ply    the splat, standard 3DGS layout
                        views.npz        the reference views
                        thumbnail.png    for people; never read back
@@ -125,7 +127,13 @@ class ObjectDatabase:
 
         """
         with self._store.reading():
-            reference = _read(self._store.folder(object_id), object_id)
+            folder = self._store.folder(object_id)
+            try:
+                reference = _read(folder, object_id)
+            except GsPoseError as error:
+                raise GsPoseError(
+                    f'{error}. Restore its folder from a copy, or register the object again'
+                ) from error
             copy = StoredCopy(
                 reference.gaussians,
                 reference.views,
@@ -154,7 +162,7 @@ class ObjectDatabase:
 
         """
         checked_name(reference.object_id)
-        _check(reference, f'object {reference.object_id!r}')
+        _check(reference, f'object {reference.object_id!r}: ')
         self._store.replace(reference.object_id, lambda folder: _write(folder, reference))
 
     def remove(self, object_id: str) -> None:
@@ -178,9 +186,7 @@ def _write(folder: Path, reference: ObjectReference) -> None:
         'diameter_m': float(reference.diameter_m),
         'box_m': np.asarray(reference.box, float).tolist(),
         'symmetries': np.asarray(reference.symmetries, float).tolist(),
-        'facts': {
-            k: v.item() if isinstance(v, np.generic) else v for k, v in reference.facts.items()
-        },
+        'facts': checked_facts(reference.facts, 'object.yaml'),
     }
     write_ply(folder / 'gaussians.ply', reference.gaussians)
     arrays = {name: getattr(reference.views, name) for name in _VIEW_ARRAYS}
@@ -190,62 +196,63 @@ def _write(folder: Path, reference: ObjectReference) -> None:
         picture = (reference.views.color[0] * alpha + 255 * (1 - alpha)).astype(np.uint8)
         png = cv2.imencode('.png', picture[..., ::-1])[1]
         (folder / _THUMBNAIL).write_bytes(png.tobytes())
-    (folder / 'object.yaml').write_text(yaml.safe_dump(header, sort_keys=False))
+    write_header(folder / _FILES[0], header, _FILES[1:])
 
 
 def _read(folder: Path, object_id: str) -> ObjectReference:
-    path = folder / 'object.yaml'
-    header = read_header(path, FORMAT_VERSION)
-    if header.get('object_id') != object_id:
-        raise GsPoseError(f'{path}: is of object {header.get("object_id")!r}, not {object_id!r}')
-    arrays = read_arrays(folder / 'views.npz', _VIEW_ARRAYS)
-    try:
+    with StoredHeader(folder / _FILES[0], FORMAT_VERSION) as header:
+        if (found := header.text('object_id')) != object_id:
+            raise GsPoseError(f'{header.path}: is of object {shown(found)}, not {object_id!r}')
         reference = ObjectReference(
             object_id=object_id,
-            gaussians=read_ply(folder / 'gaussians.ply'),
-            diameter_m=float(header['diameter_m']),
-            box=np.asarray(header['box_m'], np.float64),
-            views=ReferenceViews(**arrays),
-            symmetries=np.asarray(header['symmetries'], np.float64).reshape(-1, 4, 4),
-            facts=dict(header['facts']),
+            gaussians=parse_ply(*header.file('gaussians.ply')),
+            diameter_m=header.number('diameter_m'),
+            box=header.numbers('box_m', 2, 3),
+            views=ReferenceViews(**parse_arrays(*header.file('views.npz'), _VIEW_ARRAYS)),
+            symmetries=header.numbers('symmetries', -1, 4, 4),
+            facts=header.facts(),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise GsPoseError(f'{path}: {error!r}') from error
-    _check(reference, str(folder))
+        _check(reference, f'{folder}/')
     return reference
 
 
 def _check(reference: ObjectReference, source: str) -> None:
-    """Raise GsPoseError naming the file in the folder `source` that holds an impossible value."""
+    """Raise GsPoseError naming the file, after `source`, that holds an impossible value."""
     if len(reference.gaussians) == 0:
-        raise GsPoseError(f'{source}: gaussians.ply holds no Gaussian')
-    reference.gaussians.check_finite(f'{source}: gaussians.ply')
+        raise GsPoseError(f'{source}gaussians.ply holds no Gaussian')
+    reference.gaussians.check_finite(f'{source}gaussians.ply')
     views = reference.views
     r, s = views.color.shape[0], views.color.shape[1] if views.color.ndim > 1 else 0
     expected = {
         'T_cam_obj': ((r, 4, 4), 'f'),
         'intrinsics': ((r, 4), 'f'),
-        'color': ((r, s, s, 3), 'u'),
-        'mask': ((r, s, s), 'u'),
+        'color': ((r, s, s, 3), 'u1'),
+        'mask': ((r, s, s), 'u1'),
     }
     for name, (shape, kind) in expected.items():
         array = getattr(views, name)
-        if array.shape != shape or array.dtype.kind != kind:
+        if array.shape != shape or not array.dtype.str[1:].startswith(kind):
             raise GsPoseError(
-                f'{source}: views.npz: {name} is {array.dtype} {array.shape}, expected {shape}'
+                f'{source}views.npz: {name} is {array.dtype} {array.shape}, expected {shape}'
             )
+    if r and s == 0:
+        raise GsPoseError(f'{source}views.npz: color has no pixels, its shape is {(r, s, s, 3)}')
     if not all(se3.is_rigid(T) for T in views.T_cam_obj):
-        raise GsPoseError(f'{source}: views.npz: T_cam_obj holds NaN or is not a rigid motion')
+        raise GsPoseError(f'{source}views.npz: T_cam_obj holds NaN or is not a rigid motion')
     if not (np.isfinite(views.intrinsics).all() and (views.intrinsics[:, :2] > 0).all()):
-        raise GsPoseError(f'{source}: views.npz: intrinsics hold NaN or focal lengths <= 0')
+        raise GsPoseError(f'{source}views.npz: intrinsics hold NaN or focal lengths <= 0')
     if not (np.isfinite(reference.diameter_m) and reference.diameter_m > 0):
-        raise GsPoseError(f'{source}: object.yaml: diameter_m is {reference.diameter_m}')
+        raise GsPoseError(f'{source}object.yaml: diameter_m is {reference.diameter_m}')
     box = np.asarray(reference.box)
     if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
         raise GsPoseError(
-            f'{source}: object.yaml: box_m is {box.tolist()}, expected [2, 3] low, high'
+            f'{source}object.yaml: box_m is {box.tolist()}, expected [2, 3] low, high'
         )
     if reference.symmetries.shape[1:] != (4, 4) or not all(
         map(se3.is_rigid, reference.symmetries)
     ):
-        raise GsPoseError(f'{source}: object.yaml: symmetries are not rigid motions [M, 4, 4]')
+        raise GsPoseError(f'{source}object.yaml: symmetries are not rigid motions [M, 4, 4]')
+    facts = checked_facts(reference.facts, f'{source}object.yaml')
+    for name in _MEASURED:
+        if isinstance(value := facts.get(name, 0), str):
+            raise GsPoseError(f'{source}object.yaml: facts.{name} is {shown(value)}, no number')

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import yaml
-from numpy.typing import NDArray
+from gs_pose_ros.errors import GsPoseError, shown
+from gs_pose_ros.objects.file_lock import locked, shared_if_there
+from gs_pose_ros.objects.stored_header import bears_mark
+from gs_pose_ros.regular_files import shown_path
 
-from gs_pose_ros.errors import GsPoseError
-
-# RuntimeError: a flipped bit may ask for a method or an encryption that zipfile lacks.
-_UNREADABLE = (
-    *(OSError, ValueError, KeyError, EOFError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 _NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*')
 
 
@@ -42,18 +32,29 @@ class FolderStore:
     def names(self) -> list[str]:
         """The stored folders, broken ones included, sorted.
 
+        Folders whose names are not plain are among them if they hold a header; those that begin
+        with a dot are not.
+
         Raises:
             GsPoseError: the root cannot be listed; one that is not there is empty.
 
         """
         try:
-            names = [entry.name for entry in self.root.iterdir() if entry.is_dir()]
+            with os.scandir(self.root) as entries:
+                names = [entry.name for entry in entries if _may_be_folder(entry)]
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise GsPoseError(f'{self.root}: cannot be listed: {error}') from error
+        except (OSError, ValueError) as error:
+            raise GsPoseError(
+                f'{shown_path(self.root)}: cannot be listed: {_reason(error)}'
+            ) from error
         names = [name.removeprefix('.old-') for name in names]
-        return sorted({name for name in names if _NAME.fullmatch(name)})
+        return sorted({name for name in names if self._is_ours(name)})
+
+    def _is_ours(self, name: str) -> bool:
+        if _NAME.fullmatch(name):
+            return True
+        return not name.startswith('.') and os.path.lexists(self.root / name / self._files[0])
 
     def folder(self, name: str) -> Path:
         """Where it is to be read: its folder, or the one a killed `replace` left aside.
@@ -63,10 +64,15 @@ class FolderStore:
 
         """
         target = self.root / checked_name(name, self._kind)
-        for folder in (target, target.with_name(f'.old-{target.name}')):
-            if folder.is_dir():
-                return folder
-        raise GsPoseError(f'{target}: no such {self._kind}')
+        with _disk_errors(target):
+            for folder in (target, target.with_name(f'.old-{target.name}')):
+                if folder.is_dir():
+                    return folder
+            if target.is_symlink():
+                raise GsPoseError(f'{target}: is a link that leads to no folder')
+            if self.root.exists() and not self.root.is_dir():
+                raise GsPoseError(f'{self.root}: is no folder of {self._kind}s')
+        raise GsPoseError(f'{shown_path(target)}: no such {self._kind}')
 
     def replace(self, name: str, write: Callable[[Path], None]) -> None:
         """Store what `write(folder)` writes into an empty folder.
@@ -85,7 +91,7 @@ class FolderStore:
             for path in new.iterdir():
                 _fsync(path)
             _fsync(new)
-            with self._locked('.lock'):
+            with self._renaming():
                 if target.exists():
                     target.rename(old)
                 new.rename(target)
@@ -101,17 +107,27 @@ class FolderStore:
 
         """
         target = self.root / checked_name(name, self._kind)
-        if not self.root.is_dir():
-            raise GsPoseError(f'{target}: no such {self._kind}')
+        self.folder(name)
         with self._writing(), _disk_errors(target):
             _, trash = self._clear_leftovers(target)
             if not target.is_dir():
                 raise GsPoseError(f'{target}: no such {self._kind}')
             self.check_ours(target)
-            with self._locked('.lock'):
+            with self._renaming():
                 target.rename(trash)
                 _fsync(self.root)
             shutil.rmtree(trash)
+
+    def clear_leftovers(self) -> None:
+        """Put right what killed processes left; not while another writes, or where none may."""
+        with suppress(OSError, GsPoseError), os.scandir(self.root) as entries:
+            left = {e.name[5:] for e in entries if e.name.startswith(('.new-', '.old-'))}
+            if not left:
+                return
+            with self._writing(wait=False):
+                for name in filter(_NAME.fullmatch, left):
+                    with suppress(OSError, GsPoseError):
+                        self._clear_leftovers(self.root / name)
 
     def check_ours(self, target: Path) -> None:
         """Raise GsPoseError if there is something at `target` that was not written by `replace`.
@@ -119,16 +135,27 @@ class FolderStore:
         Other programs have files of such names as well: nav2's maps a `map.yaml`. Nothing foreign
         may be inside, and the header bears our mark, or there are more of our files beside it.
         """
-        if not target.exists():
-            return
-        refused = f'{target}: is not replaced or removed, because it'
-        if not target.is_dir():
-            raise GsPoseError(f'{refused} is no folder')
-        names = {path.name for path in target.iterdir()}
-        if foreign := sorted(names - set(self._files)):
-            raise GsPoseError(f'{refused} holds {foreign[0]!r}, which is not of {self._kind}s')
-        if not names & set(self._files[1:]) and not _bears_mark(target / self._files[0]):
-            raise GsPoseError(f'{refused} holds no {self._kind} that gs_pose_ros has written')
+        with _disk_errors(target):
+            if not target.exists():
+                return
+            refused = f'{target}: is not replaced or removed, because it'
+            if not target.is_dir():
+                raise GsPoseError(f'{refused} is no folder')
+            names = self._checked_content(target, refused)
+            if not names & set(self._files[1:]) and not bears_mark(target / self._files[0]):
+                raise GsPoseError(f'{refused} holds no {self._kind} that gs_pose_ros has written')
+
+    def _checked_content(self, folder: Path, refused: str) -> set[str]:
+        """The names of its files; GsPoseError, which starts with `refused`, for foreign ones."""
+        names: set[str] = set()
+        for path in folder.iterdir():
+            if path.name not in self._files or (path.is_dir() and not path.is_symlink()):
+                raise GsPoseError(
+                    f'{refused} holds {path.name!r}, which is not of {self._kind}s: '
+                    'move that away, or take another name'
+                )
+            names.add(path.name)
+        return names
 
     def _clear_leftovers(self, target: Path) -> tuple[Path, Path]:
         """Put right what a killed process left of `target`.
@@ -139,44 +166,42 @@ class FolderStore:
         """
         old, new = target.with_name(f'.old-{target.name}'), target.with_name(f'.new-{target.name}')
         if new.exists():
-            shutil.rmtree(new)
+            self._delete(new)
         if old.exists() and target.exists():
-            shutil.rmtree(old)
+            self._delete(old)
         elif old.exists():
-            with self._locked('.lock'):
+            with self._renaming():
                 old.rename(target)
         return old, new
 
-    # Two locks, over all processes, that the system frees when their holder dies: one writer at
-    # a time, and no reader during its two renames - but readers while it writes its files.
+    def _delete(self, folder: Path) -> None:
+        """Delete what this class has put aside; GsPoseError if there is more in it."""
+        self._checked_content(folder, f'{folder}: is in the way, and not removed, because it')
+        shutil.rmtree(folder)
+
+    # Two locks, over all processes: one writer at a time, and no reader during its two renames -
+    # but readers while it writes its files.
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, wait: bool = True) -> Iterator[None]:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            (self.root / '.lock').touch()
-        except OSError as error:
-            raise GsPoseError(f'{self.root}: cannot be written: {error.strerror}') from error
-        with self._locked('.writer-lock'):
-            yield
+        except (OSError, ValueError, RecursionError) as error:
+            raise GsPoseError(
+                f'{shown_path(self.root)}: cannot be written: {_reason(error)}'
+            ) from error
+        with _disk_errors(self.root):
+            with self._renaming():  # makes the file of the lock, for readers
+                pass
+            with locked(self.root / '.writer-lock', wait=wait):
+                yield
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        with (self.root / name).open('w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _renaming(self) -> AbstractContextManager[None]:
+        return locked(self.root / '.lock')
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Nothing is renamed meanwhile."""
-        try:
-            lock = (self.root / '.lock').open()
-        except OSError:  # a read-only copy of a database: nobody writes there
-            yield
-            return
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            yield
+        return shared_if_there(self.root / '.lock')
 
 
 def checked_name(name: str, kind: str = 'object') -> str:
@@ -188,53 +213,18 @@ def checked_name(name: str, kind: str = 'object') -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 100:
         raise GsPoseError(
-            f'{kind} id {name!r}: only letters, digits, "_", "-" and "." are allowed, '
+            f'{kind} id {shown(repr(name))}: only letters, digits, "_", "-" and "." are allowed, '
             'at most 100, and no leading dot'
         )
     return name
 
 
-def read_header(path: Path, version: int) -> dict[str, Any]:
-    """The entries of a YAML file that says its `format_version`.
-
-    Raises:
-        GsPoseError: it cannot be read, or is of another version.
-
-    """
+def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, or cannot be looked at: who reads it says why."""
     try:
-        header = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GsPoseError(f'{path}: not readable: {error}') from error
-    found = header.get('format_version') if isinstance(header, dict) else None
-    if found != version:
-        raise GsPoseError(f'{path}: format version {found!r}, this program reads {version}')
-    return header
-
-
-def _bears_mark(header: Path) -> bool:
-    """Whether the YAML file says what only ours say."""
-    try:
-        content = yaml.safe_load(header.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False
-    return isinstance(content, dict) and {'format_version', 'package_version'} <= content.keys()
-
-
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of an npz file, without pickle.
-
-    Raises:
-        GsPoseError: it cannot be read or lacks one.
-
-    """
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.lib.npyio.NpzFile):
-            with archive:
-                return {name: archive[name] for name in names}
-    except _UNREADABLE as error:
-        raise GsPoseError(f'{path}: not readable: {error}') from error
-    raise GsPoseError(f'{path}: holds a single array')
+        return entry.is_dir() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:
+        return True
 
 
 @contextmanager
@@ -242,7 +232,12 @@ def _disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GsPoseError(f'{error.filename or target}: {error.strerror or error}') from error
+        path = shown_path(error.filename or target)
+        raise GsPoseError(f'{path}: {_reason(error)}') from error
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _fsync(path: Path) -> None:

@@ -26,8 +26,8 @@ import gs_pose_ros
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference, StoredCopy
-from gs_pose_ros.objects.folder_store import read_arrays
 from gs_pose_ros.objects.splat_object import SplatObject
+from gs_pose_ros.objects.stored_arrays import read_arrays
 
 O = TypeVar('O', bound=SplatObject)  # noqa: E741 - an object
 K = TypeVar('K', bound=Hashable)

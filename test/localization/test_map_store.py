@@ -24,6 +24,7 @@ from gs_pose_ros.localization.relocalization import (
 )
 from gs_pose_ros.localization.scene_map import SceneMap
 from gs_pose_ros.localization.surfels import SurfelSettings
+from test.damage import change_arrays, change_header, forget_sums
 
 RELOCALIZATION = RelocalizationSettings(spacing_m=0.25, retrieved=4, ratio=0.8, words=16)
 _FEATURES = (5, 0, 3)  # of the keyframes; the second saw a white wall
@@ -53,17 +54,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / 'maps' / 'hall'
     save_map(path, make_map())
     return path
-
-
-def change_header(path: Path, change: dict[str, Any]) -> None:
-    file = path / 'map.yaml'
-    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}))
-
-
-def change_arrays(path: Path, change: dict[str, Any]) -> None:
-    with np.load(path / 'keyframes.npz') as archive:
-        arrays = dict(archive)
-    np.savez(path / 'keyframes.npz', **{**arrays, **change})
 
 
 def assert_equal(a: StoredMap, b: StoredMap) -> None:
@@ -172,7 +162,7 @@ def test_what_is_refused_leaves_the_old_map(
     assert_equal(load_map(path), make_map())
 
 
-@pytest.mark.parametrize('broken', ['write_ply', 'np.savez_compressed', 'yaml.safe_dump'])
+@pytest.mark.parametrize('broken', ['write_ply', 'np.savez_compressed', 'write_header'])
 def test_a_full_disk_leaves_the_old_map(
     path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -241,6 +231,7 @@ def test_an_array_in_place_of_the_archive_is_named(path: Path) -> None:
 
 
 def test_no_flipped_bit_raises_anything_else(path: Path) -> None:
+    forget_sums(path / 'map.yaml')
     # Among them: a method of compression, an encryption and a version that zipfile lacks.
     whole, rng = (path / 'keyframes.npz').read_bytes(), np.random.default_rng(0)
     refused: list[str] = []
@@ -265,24 +256,24 @@ def test_no_flipped_bit_raises_anything_else(path: Path) -> None:
         ({'voxel_m': 'wide'}, 'wide'),
         ({'voxel_m': float('nan')}, 'voxel_m is nan'),
         ({'voxel_m': -0.01}, r'voxel_m is -0\.01'),
-        ({'surfel': None}, 'TypeError'),
-        ({'surfel': 'flat'}, 'ValueError'),
-        ({'surfel': {'spread': None}}, 'TypeError'),
+        ({'surfel': None}, 'surfel is None'),
+        ({'surfel': 'flat'}, 'surfel is flat'),
+        ({'surfel': {'spread': None}}, r'surfel\.spread is None'),
         ({'surfel': {'spread': float('nan')}}, r'surfel\.spread is nan'),
         ({'surfel': {'spread': 0}}, r'surfel\.spread is 0\.0'),
-        ({'surfel': {'neighbours': float('inf')}}, 'OverflowError'),
+        ({'surfel': {'neighbours': float('inf')}}, r'surfel\.neighbours is inf'),
         ({'relocalization': {'retrieved': 0}}, r'relocalization\.retrieved is 0'),
         ({'relocalization': {'words': 10**9}}, r'relocalization\.words is 1000000000'),
         ({'relocalization': {'ratio': 'low'}}, 'low'),
-        ({'keyframes': None}, 'TypeError'),
-        ({'gaussians': [30]}, 'TypeError'),
-        ({'gaussians': float('inf')}, 'OverflowError'),
-        ({'facts': None}, 'TypeError'),
-        ({'facts': 'none'}, 'ValueError'),
+        ({'keyframes': None}, 'keyframes is None'),
+        ({'gaussians': [30]}, r'gaussians is \[30\]'),
+        ({'gaussians': float('inf')}, 'gaussians is inf'),
+        ({'facts': None}, 'facts is None'),
+        ({'facts': 'none'}, 'facts is none'),
     ],
 )
 def test_an_impossible_header_is_refused(path: Path, change: dict[str, Any], message: str) -> None:
-    change_header(path, change)
+    change_header(path / 'map.yaml', **change)
     with pytest.raises(GsPoseError, match=message) as error:
         load_map(path)
     assert 'hall' in str(error.value)
@@ -293,6 +284,7 @@ def test_an_impossible_header_is_refused(path: Path, change: dict[str, Any], mes
     'key', ['format_version', 'voxel_m', 'keyframes', 'gaussians', 'frame_id']
 )
 def test_what_the_header_lacks_is_named(path: Path, key: str) -> None:
+    forget_sums(path / 'map.yaml')
     header = yaml.safe_load((path / 'map.yaml').read_text())
     del header[key]
     (path / 'map.yaml').write_text(yaml.safe_dump(header))
@@ -303,7 +295,7 @@ def test_what_the_header_lacks_is_named(path: Path, key: str) -> None:
 
 def test_settings_that_are_not_stored_are_the_defaults(path: Path) -> None:
     header = yaml.safe_load((path / 'map.yaml').read_text())
-    del header['relocalization']
+    del header['relocalization'], header['sha256']
     header['surfel'] = {'spread': 1.25, 'of_a_later_version': [1, 2]}
     (path / 'map.yaml').write_text(yaml.safe_dump(header))
     loaded = load_map(path)
@@ -312,6 +304,7 @@ def test_settings_that_are_not_stored_are_the_defaults(path: Path) -> None:
 
 
 def test_keyframes_of_another_map_are_refused(path: Path) -> None:
+    forget_sums(path / 'map.yaml')
     save_map(path.with_name('other'), make_map(features=(4, 2)))
     (path.with_name('other') / 'keyframes.npz').replace(path / 'keyframes.npz')
     with pytest.raises(GsPoseError, match=r'hall/keyframes\.npz: holds 2 keyframes.* says 3'):
@@ -319,6 +312,7 @@ def test_keyframes_of_another_map_are_refused(path: Path) -> None:
 
 
 def test_a_splat_of_another_map_is_refused(path: Path) -> None:
+    forget_sums(path / 'map.yaml')
     save_map(path.with_name('other'), make_map(n=12))
     (path.with_name('other') / 'gaussians.ply').replace(path / 'gaussians.ply')
     with pytest.raises(GsPoseError, match=r'hall/gaussians\.ply: holds 12 .* says 30'):
@@ -326,6 +320,7 @@ def test_a_splat_of_another_map_is_refused(path: Path) -> None:
 
 
 def test_nan_in_the_splat_is_refused(path: Path) -> None:
+    forget_sums(path / 'map.yaml')
     file = path / 'gaussians.ply'
     content = file.read_bytes()
     file.write_bytes(content[:-4] + np.array(np.nan, '<f4').tobytes())
@@ -335,8 +330,8 @@ def test_nan_in_the_splat_is_refused(path: Path) -> None:
 
 def test_a_splat_without_gaussians_is_refused(path: Path) -> None:
     map_store.write_ply(path / 'gaussians.ply', make_map().scene.gaussians[:0])
-    change_header(path, {'gaussians': 0})
-    with pytest.raises(GsPoseError, match='hall: holds no Gaussian'):
+    change_header(path / 'map.yaml', gaussians=0)
+    with pytest.raises(GsPoseError, match=r'hall/gaussians\.ply: holds no Gaussian'):
         load_map(path)
 
 
@@ -369,15 +364,14 @@ def test_a_splat_without_gaussians_is_refused(path: Path) -> None:
     ids=lambda change: ' '.join(f'{k} {v.dtype} {v.shape}' for k, v in change.items()),
 )
 def test_impossible_keyframes_are_refused(path: Path, change: dict[str, Any]) -> None:
-    change_arrays(path, change)
+    forget_sums(path / 'map.yaml')
+    change_arrays(path / 'keyframes.npz', **change)
     with pytest.raises(GsPoseError, match=r'hall/keyframes\.npz'):
         load_map(path)
 
 
 def test_an_archive_that_lacks_an_array_is_refused(path: Path) -> None:
-    with np.load(path / 'keyframes.npz') as archive:
-        arrays = dict(archive)
-    del arrays['points']
-    np.savez(path / 'keyframes.npz', **arrays)
+    forget_sums(path / 'map.yaml')
+    change_arrays(path / 'keyframes.npz', points=None)
     with pytest.raises(GsPoseError, match=r'hall/keyframes\.npz.*points'):
         load_map(path)

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects import database, folder_store
 from gs_pose_ros.objects.database import ObjectDatabase
+from test.damage import change_arrays, change_header, forget_sums
 from test.fakes import make_reference
 
 
@@ -119,8 +119,7 @@ def test_a_broken_file_is_named_and_spares_the_others(store: ObjectDatabase, fil
 )
 def test_an_impossible_header_is_refused(store: ObjectDatabase, change, message: str) -> None:
     store.save(make_reference())
-    path = store.root / 'mug' / 'object.yaml'
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    change_header(store.root / 'mug' / 'object.yaml', **change)
     with pytest.raises(GsPoseError, match=message) as error:
         store.load('mug')
     assert 'object.yaml' in str(error.value)
@@ -128,11 +127,8 @@ def test_an_impossible_header_is_refused(store: ObjectDatabase, change, message:
 
 def test_views_are_never_unpickled(store: ObjectDatabase) -> None:
     store.save(make_reference())
-    path = store.root / 'mug' / 'views.npz'
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    arrays['color'] = np.array([{'not': 'an image'}], dtype=object)
-    np.savez(path, **arrays)
+    forget_sums(store.root / 'mug' / 'object.yaml')
+    change_arrays(store.root / 'mug' / 'views.npz', color=np.array([{'no': 'image'}], object))
     with pytest.raises(GsPoseError, match=r'views\.npz'):
         store.load('mug')
 
@@ -153,10 +149,8 @@ def test_impossible_views_are_neither_stored_nor_loaded(store: ObjectDatabase, c
         store.save(replace(reference, views=replace(reference.views, **change)))
     assert store.object_ids() == []
     store.save(reference)
-    path = store.root / 'mug' / 'views.npz'
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    np.savez(path, **{**arrays, **change})
+    forget_sums(store.root / 'mug' / 'object.yaml')
+    change_arrays(store.root / 'mug' / 'views.npz', **change)
     with pytest.raises(GsPoseError, match=r'views\.npz'):
         store.load('mug')
 
