@@ -39,8 +39,10 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.localization.map_builder import MapBuilder
 from gs_pose_ros.localization.map_store import load_map, save_map
+from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.database import ObjectDatabase
-from gs_pose_ros.objects.sources import RegistrationView, read_bop_views, read_transforms_json
+from gs_pose_ros.objects.sources import RegistrationView
+from gs_pose_ros.objects.transforms_json import read_transforms_json
 from gs_pose_ros.recording.map_source import MapSource
 from gs_pose_ros.srv import LoadDatabase
 

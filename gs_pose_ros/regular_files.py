@@ -30,6 +30,8 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
             found = os.fstat(descriptor)
             _check(path, found, most_bytes)
             content = file.read(found.st_size + 1)
+    except FileNotFoundError as error:
+        raise GsPoseError(f'{shown_path(path)}: missing') from error
     except OSError as error:
         raise GsPoseError(f'{shown_path(path)}: cannot be read: {error.strerror}') from error
     except ValueError as error:  # a NUL in the path

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.datasets.regular_file import opened
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.regular_files import read_regular
 
 # The truth of a hundred thousand images of twenty objects takes as much.
 _MOST_BYTES = 2**29
@@ -26,8 +26,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         GsPoseError: it is missing, no regular file, no JSON, or holds something else.
 
     """
-    with opened(path, _MOST_BYTES) as file:
-        content = file.read()
+    content = read_regular(path, _MOST_BYTES)
     try:
         found = json.loads(content.decode('utf-8-sig'))
     except UnicodeDecodeError as error:

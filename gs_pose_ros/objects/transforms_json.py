@@ -19,13 +19,13 @@ from gs_pose_ros.datasets.picture_file import (
     read_picture_header,
     turned_upright,
 )
-from gs_pose_ros.datasets.regular_file import opened
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.geometry.distortion import undistortion
 from gs_pose_ros.objects import transforms_camera as fields
 from gs_pose_ros.objects.sources import RegistrationView, thinned
 from gs_pose_ros.objects.transforms_camera import Entry
+from gs_pose_ros.regular_files import read_regular
 
 # Raises GsPoseError for a path that may not be read.
 PathCheck = Callable[[Path], object]
@@ -112,8 +112,7 @@ class _Reader:
 
     def content(self) -> dict[str, Any]:
         self._allow(self.path)
-        with opened(self.path, _MOST_BYTES) as file:
-            data = file.read()
+        data = read_regular(self.path, _MOST_BYTES)
         try:
             # From bytes: UTF-8, 16 or 32, with or without a byte order mark.
             content = json.loads(data, object_pairs_hook=_without_doubles)

@@ -96,7 +96,7 @@ def _decompressed_depth(msg: Any) -> NDArray[Any]:
     data = np.frombuffer(msg.data, np.uint8).data
     if 'compressedDepth' not in msg.format:
         kind = picture_header(data).kind
-        if kind in ('JPEG', 'WebP'):
+        if kind in ('JPEG', 'WEBP'):
             raise GsPoseError(
                 f'{_short(msg.format)} is a {kind}: 8 bits, too few for depth, and none of them '
                 'exact. Take the topic .../compressedDepth of the same camera, or the raw images'

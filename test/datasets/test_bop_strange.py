@@ -182,7 +182,7 @@ def test_a_member_that_is_no_file_is_not_waited_for(scene: Path) -> None:
         kept = (scene / name).read_bytes()
         (scene / name).unlink()
         os.mkfifo(scene / name)
-        with pytest.raises(GsPoseError, match=f'{re.escape(name)}: is no regular file'):
+        with pytest.raises(GsPoseError, match=f'{re.escape(name)}: is a FIFO, no regular file'):
             first(scene).read_frame()
         (scene / name).unlink()
         (scene / name).write_bytes(kept)

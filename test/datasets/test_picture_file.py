@@ -95,14 +95,14 @@ def test_what_is_no_file_of_a_picture_is_named(tmp_path: Path) -> None:
         file.truncate(2**40)
     for name, reason in {
         'none.png': 'missing',
-        'text.png': 'is no picture',
-        'empty.png': 'is no picture',
+        'text.png': 'are no picture',
+        'empty.png': 'are no picture',
         'cut.jpg': 'damaged',
         'cut.png': 'damaged',
-        'folder.png': 'directory',
+        'folder.png': 'a folder',
         'loop.png': 'symbolic links',
         'fifo.png': 'no regular file',
-        'huge.png': r'1048576 MiB',
+        'huge.png': r'at most 536',
         'x' * 300: 'name too long',
         'a\0b': 'null',
         '../../../../../../../../../../dev/zero': 'no regular file',

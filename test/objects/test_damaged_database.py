@@ -121,7 +121,7 @@ def _socket(path: Path) -> None:
         (_socket, 'is a socket, no regular file'),
         (damage.link_to('/dev/zero'), 'is a device, no regular file'),
         (damage.link_to('/dev/null'), 'is a device, no regular file'),
-        (damage.link_to('nowhere'), 'No such file'),
+        (damage.link_to('nowhere'), 'missing'),
         (damage.link_to('a_loop'), 'Too many levels of symbolic links'),
         (damage.folder, 'is a folder, no regular file'),
         (damage.huge, r'has 1\.09951e\+06 MB, at most'),
