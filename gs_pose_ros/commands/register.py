@@ -99,7 +99,7 @@ class Register:
         console = Console(stderr=True)
         found = source.views()
         for remark in found.remarks:
-            console.print(remark, markup=False, highlight=False)
+            console.print(remark, markup=False, highlight=False, soft_wrap=True)
         settings = self.settings
         if found.box is not None:
             low, high = (tuple(map(float, corner)) for corner in found.box)

@@ -13,8 +13,9 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.alignment import solve_pnp
 from gs_pose_ros.geometry.camera import Camera
 
-# No board under an object has larger fields; millimetres in place of metres have.
-_MOST_SIDE_M = 1.0
+# No board under an object has larger fields; millimetres in place of metres have. And no camera
+# sees finer ones.
+_SIDES_M = (0.0001, 1.0)
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,10 @@ def _check_counts(what: str, columns: int, rows: int, least: int) -> None:
 
 
 def _check_side(what: str, name: str, metres: float) -> None:
-    if not 0 < metres <= _MOST_SIDE_M:
+    least, most = _SIDES_M
+    if not least <= metres <= most:
         raise GsPoseError(
-            f'{what}: the {name} is {metres:g} m, not above 0 and at most {_MOST_SIDE_M:g} m'
+            f'{what}: the {name} is {metres:g} m, not within {least:g} to {most:g} m'
         )
 
 

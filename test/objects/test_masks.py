@@ -146,3 +146,16 @@ def test_views_without_the_object_are_left_out() -> None:
         add_masks([away, away], MaskMode.AUTO, BOX)
     with pytest.raises(GsPoseError, match='there are no views'):
         add_masks([])
+
+
+@pytest.mark.parametrize('mode', [MaskMode.AUTO, MaskMode.GIVEN])
+def test_masks_that_are_all_empty_or_all_full_say_what_to_do(mode: MaskMode) -> None:
+    view, mask = make_view()
+    empty, full = (replace(view, mask=np.full(mask.shape, value)) for value in (False, True))
+    with pytest.raises(GsPoseError, match='all given masks are empty: they must be above 0'):
+        add_masks([empty, empty], mode)
+    with pytest.raises(GsPoseError, match='all given masks are full: mask the object alone, or'):
+        add_masks([full, full], mode)
+    with pytest.raises(GsPoseError, match=r'covers the whole picture$'):
+        add_masks([empty, full], mode)
+    assert len(add_masks([empty, replace(view, mask=mask), full], mode)) == 1

@@ -1,0 +1,90 @@
+"""Sources of a registration: what files name stays where it may, and nonsense is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.recording.registration_source import RegistrationSource
+from gs_pose_ros.recording.source_kind import check_kind
+from test.datasets.bop_set import write_bop_scene
+from test.objects.capture_folder import frames, write_capture
+
+
+def test_pictures_of_a_bop_set_may_be_links_within_what_is_allowed(tmp_path: Path) -> None:
+    write_bop_scene(tmp_path / 'set/train/000001')
+    picture = tmp_path / 'set/train/000001/rgb/000000.png'
+    outside = picture.rename(tmp_path / 'outside.png')
+    picture.symlink_to(outside)
+
+    def check(path: Path) -> None:
+        if not path.resolve().is_relative_to(tmp_path / 'set'):
+            raise GsPoseError(f'{path} is not allowed')
+
+    for split in ('train', 'train:0-1'):
+        path = tmp_path / 'set' / split
+        assert RegistrationSource('bop', path, 1).views().views
+        with pytest.raises(GsPoseError, match=r'000000\.png is not allowed'):
+            RegistrationSource('bop', path, 1, check=check).views()
+    picture.unlink()
+    outside.rename(picture)
+    assert len(RegistrationSource('bop', path, 1, check=check).views().views) == 2
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('max_views', -1),
+        ('duration_s', -1.0),
+        ('duration_s', float('nan')),
+        ('duration_s', float('inf')),
+        ('metres_per_unit', -1.0),
+        ('metres_per_unit', float('nan')),
+        ('box', np.zeros((2, 3))),
+        ('box', np.array([[0, 0, 0], [1, np.inf, 1]])),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_read(field: str, value: Any) -> None:
+    with pytest.raises(GsPoseError, match='3-D box' if field == 'box' else f'{field} is'):
+        RegistrationSource('transforms', Path('/nowhere'), **{field: value})
+
+
+def test_depth_is_left_out_where_it_is_not_wanted(tmp_path: Path) -> None:
+    fields = {'mask_path': 'masks/{}.png', 'depth_file_path': 'depth/{}.png'}
+    write_capture(tmp_path, frames=frames(**fields))
+    source = RegistrationSource('transforms', tmp_path)
+    assert all(view.depth is not None for view in source.views().views)
+    assert source.views().remarks == ()  # depth says how large all is
+    found = replace(source, use_depth=False).views()
+    assert all(view.depth is None for view in found.views)
+    assert 'no depth' in found.remarks[0]
+
+
+def test_a_folder_of_one_kind_is_not_taken_for_another(tmp_path: Path) -> None:
+    capture = write_capture(tmp_path / 'capture')
+    (tmp_path / 'old.bag').touch()
+    (tmp_path / 'bare.mcap').touch()
+    write_bop_scene(tmp_path / 'set/000001', images=1)
+    for kind, path in {
+        'transforms': capture,
+        'bop': tmp_path / 'set',
+        'bag': tmp_path / 'bare.mcap',
+    }.items():
+        check_kind(kind, path)
+        for other in {'transforms', 'bop', 'bag'} - {kind}:
+            with pytest.raises(GsPoseError, match=rf'{path.name}: .*kind {kind}'):
+                check_kind(other, path)
+    check_kind('transforms', capture / 'transforms.json')
+    check_kind('bop', tmp_path / 'set:0-3')
+    check_kind('bag', tmp_path / 'old.bag')
+    check_kind('bag', capture / 'images')  # the reader of bags knows more
+    with pytest.raises(GsPoseError, match='none: is not there'):
+        check_kind('bop', tmp_path / 'none:0-3')
+    for hopeless in ('x' * 300, 'a\0b'):
+        with pytest.raises(GsPoseError, match=r'not readable|not there'):
+            check_kind('transforms', tmp_path / hopeless)
