@@ -28,7 +28,8 @@ from gs_pose_ros.graph import GraphArguments, GraphProcesses
 from gs_pose_ros.localization.camera_tracker import CameraTracker
 from gs_pose_ros.localization.map_store import load_map
 from gs_pose_ros.recording.bag_writing import WriteBag
-from gs_pose_ros.recording.bags import find_topics, read_frames
+from gs_pose_ros.recording.bags import read_frames
+from gs_pose_ros.recording.camera_topics import find_topics
 
 _NAMESPACE = 'measure_replay'
 COLUMNS = {

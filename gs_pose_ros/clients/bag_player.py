@@ -21,7 +21,7 @@ from rosbags.typesys import get_types_from_msg
 from rosgraph_msgs.msg import Clock
 
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.recording.bags import open_bag, typestore
+from gs_pose_ros.recording.bag_files import open_bag, typestore
 from gs_pose_ros.share import share_folder
 
 # Playing by hand at most this far between two looks at the clock (s).
@@ -65,7 +65,12 @@ class BagPlayer:
         self.left_out: list[str] = []
         self._clock = node.create_publisher(Clock, '/clock', 10)
         with open_bag(bag) as reader:
-            self.duration_s = max(0, reader.end_time - reader.start_time) / 1e9
+            if reader.is_ros1:
+                raise GsPoseError(
+                    f'{bag}: is a ROS 1 bag, whose messages ROS 2 cannot read; convert it: '
+                    f'rosbags-convert --src {bag} --dst {bag.with_suffix("")}'
+                )
+            self.duration_s = reader.duration_ns / 1e9
             for connection in reader.connections:
                 topic = connection.topic
                 if (topics and topic not in topics) or topic == '/clock':
@@ -108,8 +113,8 @@ class BagPlayer:
         count, begun = 0, time.monotonic()
         with open_bag(self._bag) as reader:
             wanted = [c for c in reader.connections if c.topic in self._publishers]
-            first = reader.start_time
-            for connection, stamp_ns, raw in reader.messages(wanted):
+            first = reader.start_ns
+            for connection, stamp_ns, raw in reader.raw(wanted):
                 due = begun + (stamp_ns - first) / 1e9 / self._rate
                 while (left := due - time.monotonic()) > 0:
                     self._tick(stamp_ns - round(left * self._rate * 1e9))

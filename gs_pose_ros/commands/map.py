@@ -6,14 +6,16 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap, check_free, save_map
+from gs_pose_ros.recording.bags import left_out_text
+from gs_pose_ros.recording.camera_topics import BagInput
 from gs_pose_ros.recording.map_source import MapSource
 
 
@@ -37,6 +39,8 @@ class BuildMap:
     """Use only so many seconds from the first frame on; 0 is all."""
     max_frames: int = 0
     """Use only that many frames, evenly spread; 0 is all."""
+    bag: Annotated[BagInput, arg(name='')] = BagInput()
+    """Bag: what of it is taken."""
     settings: MapSettings = field(default_factory=MapSettings)
     """How the map is made."""
 
@@ -70,13 +74,19 @@ class BuildMap:
             duration_s=self.duration_s,
             max_frames=self.max_frames,
             frame_list=self.frame_list,
+            bag=self.bag,
         )
         builder = MapBuilder(self.settings, self.map_frame)
         missed: Counter[str] = Counter()
+        left_out: Counter[str] = Counter()
+        frames = source.frames(
+            missed=lambda _, why: missed.update([why]),
+            left_out=lambda _, why: left_out.update([why]),
+        )
         columns = SpinnerColumn(), TextColumn('{task.description}'), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task('frames')
-            for frame, T_map_cam in source.frames(missed=lambda _, why: missed.update([why])):
+            for frame, T_map_cam in frames:
                 builder.add(frame, T_map_cam)
                 text = f'frames: {builder.frames} fused, {builder.skipped} skipped'
                 progress.update(task, description=text)
@@ -85,8 +95,11 @@ class BuildMap:
                 {
                     'source': f'{self.kind} {self.path.resolve().name}',
                     'without_pose': missed.total(),
+                    'left_out': left_out.total(),
                 }
             )
         for reason, _ in missed.most_common(1):
             console.print(f'{missed.total()} frames have no pose, as: {reason}')
+        if left_out:
+            console.print(left_out_text(left_out))
         return stored

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from gs_pose_ros.bounds import check_bounds
 from gs_pose_ros.commands.places import expanded, writable_folder
@@ -24,6 +24,7 @@ from gs_pose_ros.objects.registration import (
     register,
 )
 from gs_pose_ros.pose.estimator import PoseEstimator
+from gs_pose_ros.recording.camera_topics import BagInput
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource
 from gs_pose_ros.recording.source_kind import check_kind
 
@@ -64,6 +65,8 @@ class Register:
     """Transforms: metres that one unit of the file is, as 0.001 for millimetres; 0: 1 m."""
     max_views: int = 0
     """Use only that many pictures, evenly spread; 0 is all."""
+    bag: Annotated[BagInput, arg(name='')] = BagInput()
+    """Bag: what of it is taken."""
     settings: RegistrationSettings = field(default_factory=RegistrationSettings)
     """How the splat is fitted."""
 
@@ -94,16 +97,17 @@ class Register:
             object_frame=self.object_frame,
             max_views=self.max_views,
             metres_per_unit=self.metres_per_unit,
+            bag=self.bag,
         )
         database = ObjectDatabase(writable_folder(self.db))
         console = Console(stderr=True)
         found = source.views()
-        for remark in found.remarks:
-            console.print(remark, markup=False, highlight=False, soft_wrap=True)
         settings = self.settings
         if found.box is not None:
             low, high = (tuple(map(float, corner)) for corner in found.box)
             settings = replace(settings, box=(low, high))
+        for note in found.notes:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task(self.object_id, total=1.0)
 

@@ -20,7 +20,8 @@ from tyro.conf import Positional
 from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.extras import POSE_EVALUATION, require_modules
-from gs_pose_ros.recording.bags import CameraTopics, find_topics, read_frames, read_transforms
+from gs_pose_ros.recording.bags import read_frames, read_transforms
+from gs_pose_ros.recording.camera_topics import CameraTopics, find_topics
 
 if TYPE_CHECKING:
     from gs_pose_ros.clients.pose_collector import PoseCollector

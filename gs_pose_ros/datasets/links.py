@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.regular_files import check_under
 
 
-def check_links(folder: Path, check: Callable[[Path], object]) -> None:
-    """Ask `check`, which raises GsPoseError, of all that links in the folder lead to.
+def check_links(folder: Path, roots: Iterable[Path]) -> None:
+    """Make sure that all links in the folder lead to something under `roots`.
 
     Raises:
-        GsPoseError: `check` does, or the folder cannot be listed.
+        GsPoseError: one leads elsewhere, or the folder cannot be listed.
 
     """
-    done: set[str] = set()
+    roots, done = list(roots), set[str]()
     waiting = [folder]
     try:
         while waiting:
@@ -28,7 +29,7 @@ def check_links(folder: Path, check: Callable[[Path], object]) -> None:
             with os.scandir(here) as entries:
                 for entry in entries:
                     if entry.is_symlink():
-                        check(Path(entry.path))
+                        check_under(Path(entry.path), roots)
                     if entry.is_dir():
                         waiting.append(Path(entry.path))
     except OSError as error:

@@ -133,8 +133,11 @@ class DatabaseNode(Stage[DatabaseSettings]):
         with self._changing:  # or a list that is older would be the last to be sent
             self._list_out.publish(self._message())
 
+    def _roots(self) -> tuple[Path, ...]:
+        return (*map(Path, self.settings.allowed_roots), self._database.root)
+
     def _allowed(self, text: str) -> Path:
-        return allowed_path(text, [*self.settings.allowed_roots, self._database.root])
+        return allowed_path(text, self._roots())
 
     # ---- services ----
 
@@ -149,7 +152,7 @@ class DatabaseNode(Stage[DatabaseSettings]):
             recording = LiveRecording(self, self.settings.input) if path is None else None
             response.job_id = self._jobs.add(
                 *(request, path, self._database, self.settings.registration, recording),
-                check=lambda named: self._allowed(str(named)),
+                roots=self._roots(),
             )
             response.accepted = True
         except GsPoseError as error:

@@ -24,7 +24,6 @@ from gs_pose_ros.objects.folder_store import checked_name
 from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.objects.registration import RegistrationCancelled, RegistrationSettings
 from gs_pose_ros.objects.sources import RegistrationView
-from gs_pose_ros.objects.transforms_json import PathCheck
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource, SourceKind
 from gs_pose_ros.recording.source_kind import check_kind
 from gs_pose_ros.srv import RegisterObject
@@ -74,7 +73,7 @@ class _Job:
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     cancelled: threading.Event = field(default_factory=threading.Event)
     reported: float = 0.0  # monotonic time of the last progress
-    remarks: str = ''  # on how its pictures were read
+    notes: str = ''  # on how its pictures were read
 
 
 class RegistrationJobs:
@@ -107,17 +106,17 @@ class RegistrationJobs:
         database: ObjectDatabase,
         settings: RegistrationSettings,
         recording: LiveRecording | None = None,
-        check: PathCheck | None = None,
+        roots: tuple[Path, ...] = (),
     ) -> str:
         """Queue a registration; returns its job id.
 
-        `check` is asked of every path that the files at `path` name.
+        Only files under `roots` are read.
 
         Raises:
             GsPoseError: a field of the request makes no sense.
 
         """
-        source = source_from_request(request, path, check)
+        source = source_from_request(request, path, roots)
         object_id = checked_name(request.object_id)
         if any(job.object_id == object_id for job in list(self._jobs.values())):
             raise GsPoseError(f'{object_id!r} is being registered already')
@@ -155,7 +154,7 @@ class RegistrationJobs:
             state, message, psnr = RegistrationProgress.STATE_FAILED, '', float('nan')
             try:
                 psnr = self._register(job)
-                state, message = RegistrationProgress.STATE_SUCCEEDED, job.remarks
+                state, message = RegistrationProgress.STATE_SUCCEEDED, job.notes
             except RegistrationCancelled as error:
                 state, message = RegistrationProgress.STATE_CANCELLED, str(error)
             except GsPoseError as error:
@@ -190,9 +189,9 @@ class RegistrationJobs:
         else:
             found = job.source.views()
         check()
-        job.remarks = '; '.join(found.remarks)
-        if job.remarks:
-            self._say(job, running, 'reading', 0.0, job.remarks)
+        job.notes = '; '.join(found.notes)
+        if job.notes:
+            self._say(job, running, 'reading', 0.0, job.notes)
         settings = job.settings
         if found.box is not None:
             low, high = (tuple(map(float, corner)) for corner in found.box)
@@ -229,7 +228,7 @@ class RegistrationJobs:
 
 
 def source_from_request(
-    request: RegisterObject.Request, path: Path | None, check: PathCheck | None = None
+    request: RegisterObject.Request, path: Path | None, roots: tuple[Path, ...] = ()
 ) -> RegistrationSource:
     """The source that a service request describes.
 
@@ -264,7 +263,7 @@ def source_from_request(
         duration_s=float(request.duration),
         max_views=int(request.max_views),
         metres_per_unit=float(request.metres_per_unit),
-        check=check,
+        roots=roots,
     )
 
 

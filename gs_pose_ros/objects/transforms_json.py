@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ from gs_pose_ros.geometry.distortion import undistortion
 from gs_pose_ros.objects import transforms_camera as fields
 from gs_pose_ros.objects.sources import RegistrationView, thinned
 from gs_pose_ros.objects.transforms_camera import Entry
-from gs_pose_ros.regular_files import read_regular
+from gs_pose_ros.regular_files import check_under, read_regular
 
 # Raises GsPoseError for a path that may not be read.
-PathCheck = Callable[[Path], object]
-
 # Scripts leave the ending out, or write what was there before a conversion (text2room, NeRF).
 _ENDINGS = ('.png', '.jpg', '.jpeg', '.PNG', '.JPG', '.JPEG', '.webp', '.tif', '.tiff', '.bmp')
 _MOST_BYTES = 2**28  # a million frames
@@ -42,7 +40,7 @@ class Capture:
 
     views: list[RegistrationView]
     box: NDArray[np.float64] | None  # [2, 3] m, lowest and highest corner: its `aabb`
-    remarks: tuple[str, ...] = ()  # what a person should know of how it was read
+    notes: tuple[str, ...] = ()  # what a person should know of how it was read
 
 
 def read_transforms_json(
@@ -72,18 +70,18 @@ def read_capture(
     max_views: int = 0,
     metres_per_unit: float = 1.0,
     with_depth: bool = True,
-    check: PathCheck | None = None,
+    roots: Iterable[Path] = (),
 ) -> Capture:
     """As `read_transforms_json`, with the box and what was found on the way.
 
-    `folder` may be the file itself. `check` is asked of every path before it is read.
+    `folder` may be the file itself. Only what is under `roots` is read; all where there are none.
     """
     path = Path(folder)
     if path.suffix != '.json' or path.is_dir():
         path = path / 'transforms.json'
     if not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
         raise GsPoseError(f'metres per unit are {metres_per_unit}; they must be above 0')
-    reader = _Reader(path, metres_per_unit, with_depth, check)
+    reader = _Reader(path, metres_per_unit, with_depth, tuple(roots))
     content = reader.content()
     box = reader.box(content)
     top = {key: value for key, value in content.items() if key != 'frames' and value is not None}
@@ -94,7 +92,7 @@ def read_capture(
             own = {key: value for key, value in frame.items() if value is not None}
             present.append((picture, {**top, **own}))
     views = [reader.view(picture, entry) for picture, entry in thinned(present, max_views)]
-    return Capture(views, box, reader.remarks(len(content['frames'])))
+    return Capture(views, box, reader.notes(len(content['frames'])))
 
 
 @dataclass
@@ -104,7 +102,7 @@ class _Reader:
     path: Path
     metres_per_unit: float
     with_depth: bool
-    check: PathCheck | None
+    roots: tuple[Path, ...]
     missing: list[Path] = field(default_factory=list)
     odd: Counter[str] = field(default_factory=Counter)
     # Of the last distorted picture: the next one has mostly the same.
@@ -151,7 +149,7 @@ class _Reader:
             return None
         return found
 
-    def remarks(self, listed: int) -> tuple[str, ...]:
+    def notes(self, listed: int) -> tuple[str, ...]:
         if len(self.missing) == listed:
             raise GsPoseError(
                 f'{self.path}: none of its {listed} pictures is there, e.g. {self.missing[0]}'
@@ -277,8 +275,7 @@ class _Reader:
         return path
 
     def _allow(self, path: Path) -> None:
-        if self.check is not None:
-            self.check(path)
+        check_under(path, self.roots)
 
 
 def _depth_step(entry: Entry, key: str) -> tuple[float | None, str]:

@@ -1,52 +1,47 @@
-"""rosbag2 files (mcap or sqlite3) read through `rosbags`, so without ROS.
+"""The frames, transforms and odometry of a bag, read without ROS.
 
-What is read here goes through the same decoding as the live topics.
+What is read here goes through the same decoding and the same checks as the live topics.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
-from gs_pose_ros.geometry import se3
+from gs_pose_ros.recording.bag_files import OpenBag, open_bag
+from gs_pose_ros.recording.camera_topics import (
+    BagInput,
+    CameraTopics,
+    find_topics,
+    says_rectified,
+)
 from gs_pose_ros.recording.frame_decoding import (
     frame_from_messages,
     pose_from_message,
     stamp_to_ns,
+    transform_from_message,
 )
+from gs_pose_ros.recording.joining import Joined, StampJoin
+from gs_pose_ros.recording.rectification import without_distortion
 from gs_pose_ros.recording.transform_tree import TransformTree
-from gs_pose_ros.share import share_folder
 
-_IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-_INFO = 'sensor_msgs/msg/CameraInfo'
-_TF = 'tf2_msgs/msg/TFMessage'
+_TF = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')  # the second of old ROS 1
 _ODOMETRY = 'nav_msgs/msg/Odometry'
 # Odometry that is silent for longer has lost its way: nothing is known in between.
 _ODOMETRY_GAP_NS = 500_000_000
 _ORIGIN = 'origin of the odometry'
-# Topics of one camera may be a few frames out of step in a bag; more never comes together.
-_WAITING = 50
 
-
-@dataclass(frozen=True)
-class CameraTopics:
-    """The topics of one camera in a bag; `depth` is registered to colour, or '' for none."""
-
-    color: str
-    camera_info: str
-    depth: str = ''
+LeftOut = Callable[[int, str], None]  # of an image, its stamp (ns) and the reason
 
 
 @dataclass(frozen=True)
@@ -74,116 +69,127 @@ class Odometry:
         return self._motion.lookup(_ORIGIN, self.child_frame, stamp_ns)
 
 
-def typestore() -> Typestore:
-    """The message types of ROS 2 and of this package."""
-    store = get_typestore(Stores.ROS2_KILTED)
-    for path in sorted((share_folder() / 'msg').glob('*.msg')):
-        store.register(get_types_from_msg(path.read_text(), f'gs_pose_ros/msg/{path.stem}'))
-    return store
-
-
-@contextmanager
-def open_bag(bag: Path) -> Iterator[AnyReader]:
-    """The bag opened for reading.
-
-    Raises:
-        GsPoseError: it is not there or not a bag.
-
-    """
-    try:
-        with AnyReader([bag], default_typestore=typestore()) as reader:
-            yield reader
-    except (AnyReaderError, OSError) as error:
-        raise GsPoseError(f'{bag}: cannot be read as a bag: {error}') from error
-
-
-def find_topics(bag: Path, with_depth: bool = True) -> CameraTopics:
-    """The colour camera of a bag, and its depth, by types and names.
-
-    Raises:
-        GsPoseError: there is no colour image with a camera_info; the message lists what is there.
-
-    """
-    with open_bag(bag) as reader:
-        kinds = {c.topic: c.msgtype for c in reader.connections}
-    images = [topic for topic in sorted(kinds) if kinds[topic] in _IMAGES]
-    depths = [topic for topic in images if 'depth' in topic]
-    colors = [topic for topic in images if 'depth' not in topic and 'overlay' not in topic]
-    infos = [topic for topic in sorted(kinds) if kinds[topic] == _INFO]
-    # The info beside the image: /camera/color/image_raw and /camera/color/camera_info.
-    pairs = [(_shared(color, info), color, info) for color in colors for info in infos]
-    if not pairs:
-        raise GsPoseError(f'{bag}: no colour image with a camera_info among {sorted(kinds)}')
-    _, color, info = max(pairs, key=lambda pair: (pair[0], -len(pair[1])))
-    aligned = sorted(depths, key=lambda topic: ('aligned' not in topic, len(topic)))
-    return CameraTopics(color, info, aligned[0] if aligned and with_depth else '')
-
-
 def read_frames(
-    bag: Path, topics: CameraTopics | None = None, rectified: bool = False
+    bag: Path,
+    topics: CameraTopics | None = None,
+    rectified: bool = False,
+    stamp_tolerance: float = 0.0,
 ) -> Iterator[RGBDFrame]:
-    """The undistorted frames of a bag, joined by exact stamp, in the order of recording.
+    """The undistorted frames of a bag, joined by stamp, in the order of recording.
+
+    Stamps may differ by `stamp_tolerance` s. Colour images that do not become a frame are counted
+    in a warning of the log.
 
     Raises:
-        GsPoseError: the bag or a topic is missing, or a message cannot be used.
+        GsPoseError: the bag or a topic is missing, a message cannot be used, or none joins.
 
     """
-    for item in read_bag_frames(bag, topics, rectified):
+    wanted = BagInput(stamp_tolerance=stamp_tolerance)
+    for item in read_bag_frames(bag, topics, rectified, wanted):
         yield item.frame
 
 
 def read_bag_frames(
-    bag: Path, topics: CameraTopics | None = None, rectified: bool = False
+    bag: Path,
+    topics: CameraTopics | None = None,
+    rectified: bool = False,
+    wanted: BagInput | None = None,
+    left_out: LeftOut | None = None,
+    tf: TransformTree | None = None,
+    roots: Iterable[Path] = (),
 ) -> Iterator[BagFrame]:
-    """As `read_frames`, with the coordinate frame of each."""
-    chosen = find_topics(bag) if topics is None else topics
-    names = [name for name in (chosen.color, chosen.camera_info, chosen.depth) if name]
-    waiting: dict[int, dict[str, Any]] = defaultdict(dict)
-    with open_bag(bag) as reader:
-        connections = [c for c in reader.connections if c.topic in names]
-        missing = set(names) - {c.topic for c in connections}
-        if missing:
-            raise GsPoseError(f'{bag}: has no topic {", ".join(sorted(missing))}')
-        for connection, _, raw in reader.messages(connections):
-            msg = reader.deserialize(raw, connection.msgtype)
-            stamp_ns = stamp_to_ns(msg.header.stamp)  # type: ignore[attr-defined]
-            together = waiting[stamp_ns]
-            together[connection.topic] = msg
-            if len(together) == len(names):
-                color = together[chosen.color]
-                depth = together.get(chosen.depth)
-                info = together[chosen.camera_info]
-                del waiting[stamp_ns]
-                frame = frame_from_messages(color, info, depth, rectified)
-                yield BagFrame(frame, color.header.frame_id)
-            elif len(waiting) > _WAITING:
-                del waiting[min(waiting)]
+    """As `read_frames`, with the coordinate frame of each.
+
+    `wanted` chooses topics where `topics` does not. `left_out(stamp_ns, reason)` is told of each
+    colour image that does not become a frame. `tf` is what TF says, if it was read before. Only
+    files under `roots` are read, if there are any.
+    """
+    wanted, roots = wanted or BagInput(), list(roots)
+    chosen = find_topics(bag, wanted=wanted, roots=roots) if topics is None else topics
+    reasons: Counter[str] = Counter()
+
+    def transform_at(target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
+        nonlocal tf
+        if tf is None:
+            tf = read_transforms(bag, roots)
+        return tf.lookup(target, source, stamp_ns)
+
+    with open_bag(bag, roots) as reader:
+        joined = _joined(
+            reader,
+            chosen,
+            wanted.tolerance_ns,
+            left_out or (lambda _, reason: reasons.update([reason])),
+        )
+        for item in joined:
+            try:
+                frame = frame_from_messages(
+                    item.color, item.info, item.depth, rectified, item.depth_info, transform_at
+                )
+            except GsPoseError as error:
+                at = stamp_to_ns(item.color.header.stamp) / 1e9
+                raise GsPoseError(f'{bag}: {chosen.color} at {at:.3f} s: {error}') from error
+            yield BagFrame(frame, item.color.header.frame_id)
+    if reasons:
+        logging.getLogger(__name__).warning('%s: %s', bag, left_out_text(reasons))
 
 
-def read_transforms(bag: Path) -> TransformTree:
+def left_out_text(reasons: Counter[str]) -> str:
+    """How many colour images became no frame, and why, for people."""
+    why = '; '.join(f'{count}: {reason}' for reason, count in reasons.most_common(3))
+    return f'{reasons.total()} images were left out: {why}'
+
+
+def _joined(
+    reader: OpenBag, topics: CameraTopics, tolerance_ns: int, left_out: LeftOut
+) -> Iterator[Joined]:
+    images = {topics.color: topics.camera_info, topics.depth: topics.depth_info}
+    undone = {info for image, info in images.items() if info and says_rectified(image)}
+    names = [name for pair in images.items() for name in pair if name]
+    connections = [c for c in reader.connections if c.topic in names]
+    missing = set(names) - {c.topic for c in connections}
+    if missing:
+        raise GsPoseError(f'{reader.path}: has no topic {", ".join(sorted(missing))}')
+
+    def first(topic: str) -> Any:
+        found = [reader.first(c) for c in connections if c.topic == topic]
+        msg = next((msg for msg in found if msg is not None), None)
+        return without_distortion(msg) if msg is not None and topic in undone else msg
+
+    join = StampJoin(
+        str(reader.path),
+        topics,
+        tolerance_ns,
+        left_out,
+        first(topics.camera_info),
+        first(topics.depth_info),
+    )
+    for connection, _, msg in reader.messages(connections):
+        topic = connection.topic
+        yield from join.add(topic, without_distortion(msg) if topic in undone else msg)
+    yield from join.finish()
+
+
+def read_transforms(bag: Path, roots: Iterable[Path] = ()) -> TransformTree:
     """All transforms of `/tf` and `/tf_static` in a bag."""
     tree = TransformTree()
-    with open_bag(bag) as reader:
-        connections = [c for c in reader.connections if c.msgtype == _TF]
-        if not connections:  # of none rosbags makes all
-            return tree
-        for connection, _, raw in reader.messages(connections):
-            for item in reader.deserialize(raw, connection.msgtype).transforms:  # type: ignore[attr-defined]
-                t, q = item.transform.translation, item.transform.rotation
-                R = se3.quat_to_mat(np.array([q.w, q.x, q.y, q.z]))
+    with open_bag(bag, roots) as reader:
+        connections = [c for c in reader.connections if c.msgtype in _TF]
+        for connection, _, msg in reader.messages(connections):
+            for item in msg.transforms:
                 # One without names or with NaN says nothing; who asks for it hears it is missing.
-                with suppress(ValueError):
+                with suppress(GsPoseError, ValueError):
                     tree.set(
                         item.header.frame_id,
                         item.child_frame_id,
-                        se3.from_rotation_translation(R, [t.x, t.y, t.z]),
+                        transform_from_message(item.transform),
                         stamp_to_ns(item.header.stamp),
                         static=connection.topic.endswith('tf_static'),
                     )
     return tree
 
 
-def read_odometry(bag: Path, topic: str) -> Odometry:
+def read_odometry(bag: Path, topic: str, roots: Iterable[Path] = ()) -> Odometry:
     """All poses of a topic of nav_msgs/Odometry in a bag; those that are none are left out.
 
     Raises:
@@ -191,14 +197,13 @@ def read_odometry(bag: Path, topic: str) -> Odometry:
 
     """
     motion, child = TransformTree(max_gap_ns=_ODOMETRY_GAP_NS), ''
-    with open_bag(bag) as reader:
+    with open_bag(bag, roots) as reader:
         there = [c for c in reader.connections if c.msgtype == _ODOMETRY]
         connections = [c for c in there if c.topic == topic]
         if not connections:
             known = ', '.join(sorted(c.topic for c in there)) or 'none'
             raise GsPoseError(f'{bag}: has no odometry {topic}; odometry topics there: {known}')
-        for connection, _, raw in reader.messages(connections):
-            msg: Any = reader.deserialize(raw, connection.msgtype)
+        for _, _, msg in reader.messages(connections):
             if not msg.child_frame_id or child not in ('', msg.child_frame_id):
                 raise GsPoseError(
                     f'{bag}: {topic} is to say where one frame is, its messages name '
@@ -213,19 +218,13 @@ def read_odometry(bag: Path, topic: str) -> Odometry:
     return Odometry(child, motion)
 
 
-def count_messages(bag: Path, topic: str) -> tuple[int, float]:
+def count_messages(bag: Path, topic: str, roots: Iterable[Path] = ()) -> tuple[int, float]:
     """How many a topic has, and how long the whole bag is, s.
 
     Raises:
         GsPoseError: the bag cannot be read.
 
     """
-    with open_bag(bag) as reader:
+    with open_bag(bag, roots) as reader:
         count = sum(c.msgcount for c in reader.connections if c.topic == topic)
-        return count, reader.duration / 1e9
-
-
-def _shared(a: str, b: str) -> int:
-    """How many leading parts two topic names share."""
-    parts = zip(a.split('/'), b.split('/'), strict=False)
-    return next((i for i, (x, y) in enumerate(parts) if x != y), 99)
+        return count, reader.duration_ns / 1e9

@@ -20,13 +20,14 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.objects.sources import thinned
 from gs_pose_ros.recording.bags import (
     BagFrame,
+    LeftOut,
     Odometry,
     count_messages,
-    find_topics,
     read_bag_frames,
     read_odometry,
     read_transforms,
 )
+from gs_pose_ros.recording.camera_topics import BagInput, find_topics
 from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 
 MapSourceKind = Literal['folder', 'bag', 'topics']
@@ -52,16 +53,20 @@ class MapSource:
     duration_s: float = 0.0  # from the first frame on; 0 is all
     max_frames: int = 0  # evenly spread (of topics, the first); 0 is all
     frame_list: Path | None = None  # of a folder only the pictures named there, one a line
+    bag: BagInput = BagInput()
+    roots: tuple[Path, ...] = ()  # files elsewhere are not read; (): they are
 
     def frames(
         self,
         live: Iterable[BagFrame] = (),
         tf: TransformTree | None = None,
-        missed: Callable[[int, str], None] | None = None,
+        missed: LeftOut | None = None,
+        left_out: LeftOut | None = None,
     ) -> Iterator[PosedFrame]:
         """Read one frame after the other; `live` frames and their `tf` are for topics.
 
-        `missed(stamp_ns, reason)` is told of frames that have no pose and are left out.
+        `missed(stamp_ns, reason)` is told of frames that have no pose and are left out,
+        `left_out(stamp_ns, reason)` of images of a bag that become no frame.
 
         Raises:
             GsPoseError: it cannot be read, or no frame has a pose. What is wrong with a frame is
@@ -81,18 +86,18 @@ class MapSource:
         if self.kind == 'folder':
             yield from self._from_folder(self.path, missed)
             return
-        tree = read_transforms(self.path)
+        tree = read_transforms(self.path, self.roots)
         if self.odometry_topic:
-            pose_of = self._along(read_odometry(self.path, self.odometry_topic), tree)
+            odometry = read_odometry(self.path, self.odometry_topic, self.roots)
+            pose_of = self._along(odometry, tree)
         elif self.map_frame.lstrip('/') in tree.frames:
             pose_of = self._in_tf(tree)
         else:
             raise GsPoseError(f'{self.path}: no TF frame {self.map_frame!r}; {_known(tree)}')
-        yield from self._posed(self._recorded(self.path), pose_of, missed)
+        recorded = self._recorded(self.path, tree, left_out)
+        yield from self._posed(recorded, pose_of, missed)
 
-    def _from_folder(
-        self, folder: Path, missed: Callable[[int, str], None]
-    ) -> Iterator[PosedFrame]:
+    def _from_folder(self, folder: Path, missed: LeftOut) -> Iterator[PosedFrame]:
         sequence = read_sequence(folder)
         if self.frame_list is not None:
             sequence = chosen(sequence, self.frame_list)
@@ -107,15 +112,23 @@ class MapSource:
         for item in thinned(posed, self.max_frames):
             yield item.read(), item.T_world_cam
 
-    def _recorded(self, bag: Path) -> Iterator[BagFrame]:
-        topics = find_topics(bag)
+    def _recorded(
+        self, bag: Path, tree: TransformTree, left_out: LeftOut | None
+    ) -> Iterator[BagFrame]:
+        topics = find_topics(bag, wanted=self.bag, roots=self.roots)
         if not topics.depth:
-            raise GsPoseError(f'{bag}: has no depth image beside {topics.color}')
-        count, seconds = count_messages(bag, topics.color)
+            raise GsPoseError(
+                f'{bag}: has no depth image beside {topics.color}; image topics: '
+                f'{topics.listing}; --depth-topic names one'
+            )
+        count, seconds = count_messages(bag, topics.color, self.roots)
         if 0 < self.duration_s < seconds:
             count = ceil(count * self.duration_s / seconds)
         every = ceil(count / self.max_frames) if self.max_frames > 0 else 1
-        for k, item in enumerate(read_bag_frames(bag, topics)):
+        frames = read_bag_frames(
+            bag, topics, wanted=self.bag, left_out=left_out, tf=tree, roots=self.roots
+        )
+        for k, item in enumerate(frames):
             if k % every == 0:
                 yield item
 
@@ -123,7 +136,7 @@ class MapSource:
         self,
         frames: Iterable[BagFrame],
         pose_of: PoseOf,
-        missed: Callable[[int, str], None],
+        missed: LeftOut,
     ) -> Iterator[PosedFrame]:
         begin_ns, count, reason = None, 0, 'there are no images'
         for item in frames:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,14 +16,13 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.geometry.distortion import COEFFICIENT_COUNTS, check_distortion
 
-# What OpenCV's own model takes: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tx ty]]]], under either of
-# ROS's names for it: image_geometry does not tell them apart.
-_POLYNOMIAL = (4, 5, 8, 12, 14)
+# ROS has two names for what is one model to OpenCV, and so to image_geometry.
 _LENGTHS = {
-    'plumb_bob': _POLYNOMIAL,
-    'rational_polynomial': _POLYNOMIAL,
-    '': _POLYNOMIAL,
+    'plumb_bob': COEFFICIENT_COUNTS,
+    'rational_polynomial': COEFFICIENT_COUNTS,
+    '': COEFFICIENT_COUNTS,
     'equidistant': (4,),
     'fisheye': (4,),
 }
@@ -83,6 +83,25 @@ def content_of(info: Any) -> tuple[Any, ...]:
         (int(info.width), int(info.height)),
         (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
         (max(1, int(info.binning_x)), max(1, int(info.binning_y))),
+    )
+
+
+def without_distortion(info: Any) -> Any:
+    """The camera_info of images that their topic says are rectified: P holds, D is history."""
+    if not any(info.d) or not (info.p[0] > 0 and info.p[5] > 0):
+        return info
+    return SimpleNamespace(
+        header=info.header,
+        width=info.width,
+        height=info.height,
+        distortion_model=info.distortion_model,
+        d=(),
+        k=np.reshape(info.p, (3, 4))[:, :3].ravel(),
+        r=info.r,
+        p=info.p,
+        binning_x=info.binning_x,
+        binning_y=info.binning_y,
+        roi=info.roi,
     )
 
 
@@ -152,6 +171,11 @@ def _rectification(
     fisheye = model in ('equidistant', 'fisheye')
     if fisheye:
         _check_fisheye(K, D, width, height)
+    else:
+        try:
+            check_distortion(K, D, width, height)
+        except ValueError as error:
+            raise _bad(str(error)) from error
     undistortion = _Undistortion(tuple(K.ravel()), D, tuple(R.ravel()), fisheye, camera)
     return Rectification(camera, undistortion)
 

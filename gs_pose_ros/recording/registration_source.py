@@ -5,6 +5,7 @@ The object_database node and `gs-pose register` both read them here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,14 @@ from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.bop_views import read_bop_views
 from gs_pose_ros.objects.masks import MaskMode, add_masks, checked_box
 from gs_pose_ros.objects.sources import RegistrationView, views_from_frames
-from gs_pose_ros.objects.transforms_json import PathCheck, read_capture
-from gs_pose_ros.recording.bags import BagFrame, read_bag_frames, read_transforms
+from gs_pose_ros.objects.transforms_json import read_capture
+from gs_pose_ros.recording.bags import (
+    BagFrame,
+    left_out_text,
+    read_bag_frames,
+    read_transforms,
+)
+from gs_pose_ros.recording.camera_topics import BagInput, find_topics
 from gs_pose_ros.recording.transform_tree import TransformTree, UnknownTransform
 
 SourceKind = Literal['bop', 'transforms', 'bag', 'topics']
@@ -52,8 +59,8 @@ class RegistrationSource:
     duration_s: float = 0.0  # of a bag, from its start; 0 is all
     max_views: int = 0  # evenly spread; 0 is all
     metres_per_unit: float = 0.0  # of transforms.json; 0: its unit is a metre, or nobody knows
-    # Is asked of every path that files name, before it is read; None: they may name any.
-    check: PathCheck | None = None
+    bag: BagInput = BagInput()
+    roots: tuple[Path, ...] = ()  # what files name elsewhere is not read; (): it is
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; see `check_kind` for the path.
@@ -76,42 +83,64 @@ class RegistrationSource:
             GsPoseError: it cannot be read, has no poses, or has no masks and none can be made.
 
         """
-        box, remarks = self.box, ()
+        box = self.box
+        notes: list[str] = []
         if self.kind == 'transforms' and self.path is not None:
             unit = self.metres_per_unit or 1.0
-            found = read_capture(self.path, self.max_views, unit, self.use_depth, self.check)
-            views, remarks = found.views, found.remarks
+            found = read_capture(self.path, self.max_views, unit, self.use_depth, self.roots)
+            views = found.views
+            notes += found.notes
             box = found.box if box is None else box
             if not self.metres_per_unit and all(view.depth is None for view in views):
-                remarks = (*remarks, _UNIT_UNKNOWN)
+                notes.append(_UNIT_UNKNOWN)
         else:
-            views = self._posed(live, tf)
+            views = self._posed(live, tf, notes)
         masked = add_masks(views, self.mask_mode, box)
         if len(masked) < len(views):
             left_out = f'{len(views) - len(masked)} of {len(views)} pictures'
-            remarks = (*remarks, f'{left_out} have no usable mask and are left out')
-        return Views(masked, box, remarks)
+            notes.append(f'{left_out} have no usable mask and are left out')
+        return Views(masked, box, tuple(notes))
 
-    def _posed(self, live: Iterable[BagFrame], tf: TransformTree | None) -> list[RegistrationView]:
+    def _posed(
+        self, live: Iterable[BagFrame], tf: TransformTree | None, notes: list[str]
+    ) -> list[RegistrationView]:
         if self.kind == 'topics':
             return self._from_camera(list(live), tf or TransformTree())
         if self.path is None:
             raise GsPoseError(f'a registration from {self.kind} needs a path')
         if self.kind == 'bop':
-            if self.check is not None:
-                check_links(self.path.with_name(self.path.name.partition(':')[0]), self.check)
+            if self.roots:
+                check_links(self.path.with_name(self.path.name.partition(':')[0]), self.roots)
             return read_bop_views(self.path, self.bop_object_id, self.max_views, self.use_depth)
-        tree = TransformTree() if self.board is not None else read_transforms(self.path)
-        return self._from_camera(self._recorded(self.path), tree)
+        tree = None if self.board is not None else read_transforms(self.path, self.roots)
+        recorded = self._recorded(self.path, tree, notes)
+        return self._from_camera(recorded, tree or TransformTree())
 
-    def _recorded(self, bag: Path) -> list[BagFrame]:
+    def _recorded(self, bag: Path, tree: TransformTree | None, notes: list[str]) -> list[BagFrame]:
+        topics = find_topics(bag, self.use_depth, self.bag, self.roots)
+        if self.use_depth and not topics.depth:
+            notes.append(
+                f'no depth beside {topics.color}: the object is registered without; image topics: '
+                f'{topics.listing}'
+            )
+        reasons: Counter[str] = Counter()
+        frames = read_bag_frames(
+            bag,
+            topics,
+            wanted=self.bag,
+            left_out=lambda _, reason: reasons.update([reason]),
+            tf=tree,
+            roots=self.roots,
+        )
         out: list[BagFrame] = []
-        for item in read_bag_frames(bag):
+        for item in frames:
             if out and self.duration_s > 0:
                 seconds = (item.frame.stamp_ns - out[0].frame.stamp_ns) / 1e9
                 if seconds > self.duration_s:
                     break
             out.append(item)
+        if reasons:
+            notes.append(left_out_text(reasons))
         return out
 
     def _from_camera(self, frames: list[BagFrame], tf: TransformTree) -> list[RegistrationView]:
@@ -139,4 +168,4 @@ class Views:
 
     views: list[RegistrationView]
     box: NDArray[np.float64] | None
-    remarks: tuple[str, ...] = ()  # what a person should know of how they were read
+    notes: tuple[str, ...] = ()  # what was not as asked for, for people

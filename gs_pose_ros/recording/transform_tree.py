@@ -76,8 +76,10 @@ class TransformTree:
         with self._lock:
             return sorted(self._edges.keys() | {e.parent for e in self._edges.values()})
 
-    def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """T_target_source [4, 4] at that time, interpolated; stamp 0 means the newest.
+    def lookup(self, target: str, source: str, stamp_ns: int | None) -> NDArray[np.float64]:
+        """T_target_source [4, 4] at that time, interpolated; None asks for the newest.
+
+        0 is a time as any other: images without a stamp must not get the newest pose.
 
         Raises:
             UnknownTransform: a frame is unknown, not connected, or not known at that time.
@@ -107,15 +109,15 @@ class TransformTree:
             chain.append(parent)
         return chain
 
-    def _climb(self, frames: list[str], stamp_ns: int) -> NDArray[np.float64]:
+    def _climb(self, frames: list[str], stamp_ns: int | None) -> NDArray[np.float64]:
         T = np.eye(4)
         for frame in frames:
             T = self._at(frame, stamp_ns) @ T
         return T
 
-    def _at(self, child: str, stamp_ns: int) -> NDArray[np.float64]:
+    def _at(self, child: str, stamp_ns: int | None) -> NDArray[np.float64]:
         edge = self._edges[child]
-        if edge.static or stamp_ns == 0:
+        if edge.static or stamp_ns is None:
             return edge.T_parent_child[-1]
         stamps = edge.stamps_ns
         if not stamps[0] <= stamp_ns <= stamps[-1]:

@@ -82,13 +82,14 @@ class Buffer:
     ) -> TransformStamped:
         """What maps points of `source_frame` into `target_frame` at that time.
 
-        Never waits, whatever `timeout` says: a callback that waits keeps the answer from coming.
+        Time 0 asks for the newest, as in the original. Never waits, whatever `timeout` says: a
+        callback that waits keeps the answer from coming.
 
         Raises:
             TransformException: a frame is unknown, not connected, or not known at that time.
 
         """
-        T = self._tree.lookup(target_frame, source_frame, time.nanoseconds)
+        T = self._tree.lookup(target_frame, source_frame, time.nanoseconds or None)
         out = TransformStamped(child_frame_id=source_frame, transform=_to_message(T))
         out.header.frame_id = target_frame
         out.header.stamp = time.to_msg()

@@ -16,8 +16,9 @@ from gs_pose_ros.commands.replay import CameraTopics, Record, Replay, find_topic
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
+from gs_pose_ros.recording.bag_files import typestore
 from gs_pose_ros.recording.bag_writing import camera_info, image, transform, write_bag
-from gs_pose_ros.recording.bags import read_bag_frames, read_transforms, typestore
+from gs_pose_ros.recording.bags import read_bag_frames, read_transforms
 from gs_pose_ros.recording.frame_decoding import frame_from_messages
 from gs_pose_ros.recording.registration_source import RegistrationSource
 from test.nodes.conftest import World, world  # noqa: F401
@@ -60,7 +61,10 @@ def bag(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_frames_are_read_without_ros(bag: Path) -> None:
     topics = find_topics(bag)
     assert topics == CameraTopics(
-        '/cam/color/image_raw', '/cam/color/camera_info', '/cam/depth/image_raw'
+        '/cam/color/image_raw',
+        '/cam/color/camera_info',
+        '/cam/depth/image_raw',
+        '/cam/depth/camera_info',
     )
     frames = list(read_frames(bag))
     assert [frame.stamp_ns for frame in frames] == [stamp_of(k) for k in (0, 1, 2, 4, 5)]

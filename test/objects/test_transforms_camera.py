@@ -104,7 +104,7 @@ def test_a_picture_is_turned_upright_if_the_file_speaks_of_that(
     for view in found.views:
         np.testing.assert_array_equal(view.color, upright[..., ::-1])
         assert view.camera == Camera(60, 61, 32.5, 22.5, 64, 48)
-    assert found.remarks[0].endswith('turned upright as EXIF says, to fit w and h (3 pictures)')
+    assert found.notes[0].endswith('turned upright as EXIF says, to fit w and h (3 pictures)')
 
 
 @pytest.mark.parametrize('orientation', [2, 3, 4, 5, 6, 7, 8])
@@ -113,7 +113,7 @@ def test_a_picture_stays_as_stored_if_that_fits(tmp_path: Path, orientation: int
     found = capture(tmp_path)
     np.testing.assert_array_equal(found.views[0].color, rgb)
     assert found.views[0].camera == Camera(60, 61, 32.5, 22.5, 64, 48)
-    assert f'EXIF orientation {orientation} is not heeded' in found.remarks[0]
+    assert f'EXIF orientation {orientation} is not heeded' in found.notes[0]
 
 
 def test_a_picture_that_exif_turns_needs_its_size(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_between_two_stamps_origin_and_rotation_are_interpolated() -> None:
     T = tree.lookup('map', 'robot', SECOND + SECOND // 4)
     np.testing.assert_allclose(T[:3, 3], [1, 0, 0], atol=1e-9)
     np.testing.assert_allclose(se3.log(T)[3:], [0, 0, np.pi / 8], atol=1e-9)
-    np.testing.assert_allclose(tree.lookup('map', 'robot', 0), quarter)  # 0: the newest
+    np.testing.assert_allclose(tree.lookup('map', 'robot', None), quarter)  # the newest
+    with pytest.raises(UnknownTransform, match='not at 0.000 s'):  # of a time that nobody set
+        tree.lookup('map', 'robot', 0)
 
 
 def test_stamps_may_come_in_any_order_and_the_old_are_forgotten() -> None:
