@@ -15,6 +15,7 @@ from gs_pose_ros.localization.map_store import StoredMap, save_map
 from gs_pose_ros.msg import MapProgress
 from gs_pose_ros.nodes.runtime.conversions import ns_to_stamp
 from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
+from gs_pose_ros.recording.bags import left_out_text
 from gs_pose_ros.recording.map_source import MapSource, PosedFrame
 
 # Progress is for people: more often than this (s) nobody reads it.
@@ -44,6 +45,7 @@ class MapBuilding:
         self._job, self._use, self._report, self._on_bug = job, use, report, on_bug
         self._enough, self._cancelled = threading.Event(), threading.Event()
         self._missed: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()  # images that became no frame
         self._reported = 0.0
         self._thread = threading.Thread(target=self._run, name='map building', daemon=True)
         self._thread.start()
@@ -77,6 +79,8 @@ class MapBuilding:
                 done = (
                     f'{len(stored.scene)} Gaussians, {len(stored.relocalizer.keyframes)} keyframes'
                 )
+                if self._left_out:
+                    done = f'{done}; {left_out_text(self._left_out)}'
                 self._say(MapProgress.STATE_SUCCEEDED, done, len(stored.scene))
 
     def _build(self) -> StoredMap | None:
@@ -97,7 +101,8 @@ class MapBuilding:
             reason = self._missed.most_common(1)[0][0]
             raise GsPoseError(f'none of {self._missed.total()} frames could be used: {reason}')
         facts = {'source': f'{job.source.kind} {job.source.path or ""}'.strip()}
-        stored = job.builder.build({**facts, 'without_pose': self._missed.total()})
+        counts = {'without_pose': self._missed.total(), 'left_out': self._left_out.total()}
+        stored = job.builder.build({**facts, **counts})
         if job.save_to is not None:
             save_map(job.save_to, stored)
         if self._cancelled.is_set():
@@ -108,12 +113,15 @@ class MapBuilding:
     def _frames(self) -> Iterator[PosedFrame]:
         job = self._job
         if job.recording is None:
-            return job.source.frames(missed=self._miss)
+            return job.source.frames(missed=self._miss, left_out=self._leave_out)
         live = job.recording.stream(job.source.duration_s, self._enough)
         return job.source.frames(live, job.recording.tree, self._miss)
 
     def _miss(self, stamp_ns: int, reason: str) -> None:
         self._missed[reason] += 1
+
+    def _leave_out(self, stamp_ns: int, reason: str) -> None:
+        self._left_out[reason] += 1
 
     def _say(self, state: int, message: str, gaussians: int = 0) -> None:
         self._reported = time.monotonic()
@@ -124,7 +132,7 @@ class MapBuilding:
                 state=state,
                 message=message,
                 frames=builder.frames,
-                skipped=builder.skipped + self._missed.total(),
+                skipped=builder.skipped + self._missed.total() + self._left_out.total(),
                 gaussian_count=gaussians,
             )
         )

@@ -17,6 +17,7 @@ from gs_pose_ros.nodes.map_building import MapBuilding, MapJob
 from gs_pose_ros.nodes.runtime.allowed_paths import allowed_path
 from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
 from gs_pose_ros.nodes.runtime.stage import Stage
+from gs_pose_ros.recording.camera_topics import BagInput
 from gs_pose_ros.recording.map_source import MapSource, MapSourceKind
 from gs_pose_ros.srv import BuildMap, LoadMap, SaveMap
 
@@ -100,6 +101,13 @@ class MapService:
             request.odometry_topic,
             float(request.duration),
             int(request.max_frames),
+            bag=BagInput(
+                request.color_topic,
+                request.depth_topic,
+                request.camera_info_topic,
+                float(request.stamp_tolerance),
+            ),
+            roots=tuple(map(Path, settings.allowed_roots)),
         )
         save_to = None
         if request.save_to:

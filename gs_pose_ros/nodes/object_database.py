@@ -151,8 +151,12 @@ class DatabaseNode(Stage[DatabaseSettings]):
             self._check_free(request)
             recording = LiveRecording(self, self.settings.input) if path is None else None
             response.job_id = self._jobs.add(
-                *(request, path, self._database, self.settings.registration, recording),
-                roots=self._roots(),
+                request,
+                path,
+                self._database,
+                self.settings.registration,
+                recording,
+                self._roots(),
             )
             response.accepted = True
         except GsPoseError as error:

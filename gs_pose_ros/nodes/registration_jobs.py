@@ -24,6 +24,7 @@ from gs_pose_ros.objects.folder_store import checked_name
 from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.objects.registration import RegistrationCancelled, RegistrationSettings
 from gs_pose_ros.objects.sources import RegistrationView
+from gs_pose_ros.recording.camera_topics import BagInput
 from gs_pose_ros.recording.registration_source import Board, RegistrationSource, SourceKind
 from gs_pose_ros.recording.source_kind import check_kind
 from gs_pose_ros.srv import RegisterObject
@@ -108,9 +109,7 @@ class RegistrationJobs:
         recording: LiveRecording | None = None,
         roots: tuple[Path, ...] = (),
     ) -> str:
-        """Queue a registration; returns its job id.
-
-        Only files under `roots` are read.
+        """Queue a registration that reads files under `roots` only; returns its job id.
 
         Raises:
             GsPoseError: a field of the request makes no sense.
@@ -168,7 +167,7 @@ class RegistrationJobs:
             self._say(job, state, 'end', fraction, message, psnr)
 
     def _register(self, job: _Job) -> float:
-        """Read, fit, store; returns the PSNR (dB) on held-out views."""
+        """Read, fit, store; the PSNR (dB) on held-out views."""
         running = RegistrationProgress.STATE_RUNNING
 
         def on_progress(progress: registration.RegistrationProgress) -> None:
@@ -230,7 +229,7 @@ class RegistrationJobs:
 def source_from_request(
     request: RegisterObject.Request, path: Path | None, roots: tuple[Path, ...] = ()
 ) -> RegistrationSource:
-    """The source that a service request describes.
+    """The source that a service request describes; it reads files under `roots` only.
 
     Raises:
         GsPoseError: a field makes no sense.
@@ -263,6 +262,12 @@ def source_from_request(
         duration_s=float(request.duration),
         max_views=int(request.max_views),
         metres_per_unit=float(request.metres_per_unit),
+        bag=BagInput(
+            request.color_topic,
+            request.depth_topic,
+            request.camera_info_topic,
+            float(request.stamp_tolerance),
+        ),
         roots=roots,
     )
 

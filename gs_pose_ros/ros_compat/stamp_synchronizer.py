@@ -83,8 +83,11 @@ class TimeSynchronizer(SimpleFilter):
         self, msg: Message, my_queue: dict[int, Message], my_queue_index: int | None = None
     ) -> None:
         """Take one message of the filter that `my_queue` belongs to."""
+        at = _nanoseconds(msg.header.stamp)
+        if at is None:
+            return
         with self.lock:
-            self._keep(my_queue, Time.from_msg(msg.header.stamp).nanoseconds, msg)
+            self._keep(my_queue, at, msg)
             for stamp in sorted(set.intersection(*(set(q) for q in self.queues))):
                 self.signalMessage(*(queue.pop(stamp) for queue in self.queues))
 
@@ -113,22 +116,25 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
     ) -> None:
         """Take one message of the filter that `my_queue` belongs to."""
         if hasattr(msg, 'header') and hasattr(msg.header, 'stamp'):
-            stamp = Time.from_msg(msg.header.stamp).nanoseconds
+            stamp = _nanoseconds(msg.header.stamp)
         elif self.allow_headerless:
             stamp = ROSClock().now().nanoseconds
         else:
             get_logger('message_filters').warning('a message without a header is dropped')
             return
+        if stamp is None:
+            return
+        own: int = stamp
         with self.lock:
-            self._keep(my_queue, stamp, msg)
-            if stamp not in my_queue:  # older than all of a full queue
+            self._keep(my_queue, own, msg)
+            if own not in my_queue:  # older than all of a full queue
                 return
             candidates = [
-                [stamp]
+                [own]
                 if queue is my_queue
                 else sorted(
-                    (s for s in queue if abs(s - stamp) <= self.slop_ns),
-                    key=lambda s: abs(s - stamp),
+                    (s for s in queue if abs(s - own) <= self.slop_ns),
+                    key=lambda s: abs(s - own),
                 )
                 for queue in self.queues
             ]
@@ -138,3 +144,15 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
                         *(q.pop(s) for q, s in zip(self.queues, stamps, strict=True))
                     )
                     return
+
+
+def _nanoseconds(stamp: Any) -> int | None:
+    """Of a stamp; None, and a warning, for one that is no time: the message is dropped.
+
+    The original lets the exception out of the callback, which ends the node.
+    """
+    try:
+        return Time.from_msg(stamp).nanoseconds
+    except ValueError as error:
+        get_logger('message_filters').warning(f'a message is dropped: {error}')
+        return None

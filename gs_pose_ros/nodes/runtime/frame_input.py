@@ -1,28 +1,43 @@
-"""Camera topics joined by exact stamp, and the reason when nothing joins."""
+"""Camera topics joined by stamp, and the reason when nothing joins.
+
+What is checked, and what is said of it, is the same as of bags.
+"""
 
 from __future__ import annotations
 
+import copy
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from gs_pose_ros.bounds import Queue
+from gs_pose_ros.bounds import Bounds, Queue
 from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage
 from gs_pose_ros.recording.frame_decoding import frame_from_messages, stamp_to_ns
-from gs_pose_ros.ros_compat.message_filters import Subscriber, TimeSynchronizer
-
-# Topics may be a few frames out of step with each other; a bag that starts again is further off.
-_JUMP_NS = 500_000_000
+from gs_pose_ros.recording.joining import (
+    JUMP_NS,
+    NO_STAMPS,
+    PATIENCE,
+    HeldInfo,
+    nearest_ns,
+    never_equal,
+    stamp_fault,
+)
+from gs_pose_ros.ros_compat.message_filters import (
+    ApproximateTimeSynchronizer,
+    SimpleFilter,
+    Subscriber,
+    TimeSynchronizer,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,9 @@ class InputSettings:
     depth_noise: DepthNoise = DepthNoise()
     rectified: bool = setting(
         False, 'Images are image_rect: use P of camera_info. Otherwise K, and D is undone.'
+    )
+    stamp_tolerance: Annotated[float, Bounds(0, 1)] = setting(
+        0.0, 'Seconds by which the stamps of one frame may differ; 0: they are equal.'
     )
     sync_queue: Queue = setting(15, 'Messages of each topic that wait to be taken in and joined.')
 
@@ -77,6 +95,8 @@ class ImageSet(NamedTuple):
 class FrameInput:
     """Subscribes to the camera and calls `on_images` with what has one stamp.
 
+    A camera_info that comes less often than images, or with stamps of its own, holds for images
+    without their own as long as it says one thing. Messages whose stamp is no time are dropped.
     `on_jump` is called when stamps jump back, as when a bag starts again: whatever is remembered
     of the future must go.
     """
@@ -102,9 +122,18 @@ class FrameInput:
         self.header: Header | None = None  # of the newest colour image
         self.joined = 0
         self._ages_ms: deque[float] = deque(maxlen=100)
-        for index, filter_ in enumerate(self._inputs):  # before the synchronizer's own callback
+        self._held, self._holds = HeldInfo(), False
+        self._dropped: Counter[tuple[str, str]] = Counter()  # topics and faults, since `problem()`
+        self.dropped = 0
+        self._sound = [SimpleFilter() for _ in self._inputs]
+        for index, filter_ in enumerate(self._inputs):
             filter_.registerCallback(self._seen, index)
-        self._sync = TimeSynchronizer(self._inputs, settings.sync_queue)
+        tolerance, size = settings.stamp_tolerance, settings.sync_queue
+        self._sync = (
+            ApproximateTimeSynchronizer(self._sound, size, tolerance)
+            if tolerance > 0
+            else TimeSynchronizer(self._sound, size)
+        )
         self._sync.registerCallback(self._together)
 
     def close(self) -> None:
@@ -119,6 +148,8 @@ class FrameInput:
         is the same.
         """
         out = {'joined': str(self.joined)}
+        if self.dropped:
+            out['dropped'] = str(self.dropped)
         ages = sorted(self._ages_ms)
         if ages:
             out['age_ms_p50'] = f'{ages[len(ages) // 2]:.1f}'
@@ -130,7 +161,17 @@ class FrameInput:
         Meant to be asked once a second.
         """
         status, reason = self._silence()
-        return status, '; '.join([reason, *self._refused()]) if reason else ''
+        dropped, self._dropped = self._dropped, Counter()
+        if dropped and time.monotonic() - self._last_set > 1.0:  # it is they that would join
+            status, reason = ObjectPoseArray.STATUS_BAD_INPUT, ''
+        elif dropped and not reason:
+            status = ObjectPoseArray.STATUS_UNKNOWN
+        faults = [
+            f'{self._name(topic)}: {fault} ({count} dropped)'
+            for (topic, fault), count in dropped.most_common(2)
+        ]
+        parts = [*filter(None, [reason]), *faults]
+        return status, '; '.join([*parts, *self._refused()]) if parts else ''
 
     def _refused(self) -> list[str]:
         """The publishers whose QoS is not what is asked for here."""
@@ -176,8 +217,13 @@ class FrameInput:
                 ObjectPoseArray.STATUS_BAD_INPUT,
                 f'no image on {missing[0]}; set use_depth to false if there is no depth',
             )
-        names = ', '.join(self._name(topic) for topic in self._waiting)
-        return ObjectPoseArray.STATUS_BAD_INPUT, f'the stamps of {names} are never equal'
+        names = [self._name(topic) for topic in self._waiting]
+        queues = self._sync.queues
+        nearest = nearest_ns(list(queues[0]), list(queues[2])) if len(queues) > 2 else None
+        return (
+            ObjectPoseArray.STATUS_BAD_INPUT,
+            never_equal(names, nearest or None, 'input.stamp_tolerance'),
+        )
 
     def _name(self, topic: str) -> str:
         return self._node.resolve_topic_name(topic)
@@ -202,9 +248,25 @@ class FrameInput:
         )
 
     def _seen(self, msg: Any, index: int) -> None:
-        self._waiting[self._inputs[index].getTopic()] += 1
-        stamp_ns = stamp_to_ns(msg.header.stamp)
-        if stamp_ns < self._newest_ns - _JUMP_NS:
+        topic, stamp = self._inputs[index].getTopic(), msg.header.stamp
+        now = time.monotonic()
+        if index == 0:
+            self._last_image = now
+        if index < 2:
+            self._recent[index] += 1
+        if index == 1:
+            self._held.add(msg)
+        fault = stamp_fault(stamp)
+        if fault:  # what is told of a time that is none helps nobody
+            if index != 1:
+                self._dropped[topic, fault] += 1
+                self.dropped += 1
+            if index == 0 and fault == NO_STAMPS:
+                self.header = msg.header
+            return
+        self._waiting[topic] += 1
+        stamp_ns = stamp_to_ns(stamp)
+        if stamp_ns < self._newest_ns - JUMP_NS:
             self._node.get_logger().warning(
                 f'stamps jumped back by {(self._newest_ns - stamp_ns) / 1e9:.3f} s'
             )
@@ -215,9 +277,17 @@ class FrameInput:
             self._on_jump()
         self._newest_ns = max(self._newest_ns, stamp_ns)
         if index == 0:
-            self._last_image, self.header = time.monotonic(), msg.header
-        if index < 2:
-            self._recent[index] += 1
+            self.header = msg.header
+            self._lend(msg)
+        self._sound[index].signalMessage(msg)
+
+    def _lend(self, color: Any) -> None:
+        """Give an image the camera_info that is held, where images wait in vain for their own."""
+        self._holds |= self._waiting[self._color.getTopic()] > PATIENCE
+        if self._holds and self._held.held is not None:
+            info = copy.copy(self._held.held)
+            info.header = Header(stamp=color.header.stamp, frame_id=info.header.frame_id)
+            self._sound[1].signalMessage(info)
 
     def _together(self, color: Any, info: CameraInfo, depth: Any = None) -> None:
         self._waiting = dict.fromkeys(self._waiting, 0)
