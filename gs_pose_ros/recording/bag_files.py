@@ -24,6 +24,9 @@ from gs_pose_ros.share import share_folder
 
 # A recording of many hours has some 100 kB; the parser of YAML takes a second for a megabyte.
 _MOST_METADATA = 4_000_000
+# rosbag2 writes them for empty lists and dictionaries only, two for each topic; nested ones cost
+# the parser a time that grows with their square.
+_MOST_BRACKETS = 1000
 _STORAGE = ('.mcap', '.db3', '.bag')
 _COMPRESSED = ('.zstd', '.zst', '.gz', '.lz4', '.bz2')
 _CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
@@ -151,8 +154,7 @@ def _storage(bag: Path, roots: list[Path]) -> Path:
     if metadata in members:
         for path in members:  # any of them may be named in it
             _check_file(path, roots)
-        if metadata.stat().st_size > _MOST_METADATA:
-            raise GsPoseError(f'{metadata}: {metadata.stat().st_size} bytes are no metadata')
+        _check_metadata(metadata)
         return bag
     files = [path for path in members if path.suffix in _STORAGE]
     if not files:
@@ -168,6 +170,15 @@ def _storage(bag: Path, roots: list[Path]) -> Path:
         )
     _check_file(files[0], roots)
     return files[0]
+
+
+def _check_metadata(path: Path) -> None:
+    """Refuse what the parser of YAML would take minutes for."""
+    if path.stat().st_size > _MOST_METADATA:
+        raise GsPoseError(f'{path}: {path.stat().st_size} bytes are no metadata')
+    content = path.read_bytes()
+    if content.count(b'[') + content.count(b'{') > _MOST_BRACKETS:
+        raise GsPoseError(f'{path}: so many brackets are no metadata')
 
 
 def _check_file(path: Path, roots: list[Path]) -> None:

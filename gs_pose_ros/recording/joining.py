@@ -95,7 +95,6 @@ class _OwnInfo:
         self.held = HeldInfo(first)
         self._recent: dict[int, Any] = {}
         self._tolerance_ns = tolerance_ns
-        self.exact = 0  # images that had their own
 
     def add(self, stamp_ns: int, info: Any) -> None:
         self.held.add(info)
@@ -110,10 +109,9 @@ class _OwnInfo:
             near = min(self._recent, key=lambda s: abs(s - stamp_ns), default=None)
             if near is not None and abs(near - stamp_ns) <= self._tolerance_ns:
                 own = self._recent[near]
-        if own is not None:
-            self.exact += 1
-            return own
-        return self.held.held if waited >= (PATIENCE if self.exact else 0) else None
+        if own is None and waited >= PATIENCE:
+            own = self.held.held
+        return own
 
 
 class StampJoin:
@@ -208,13 +206,16 @@ class StampJoin:
                     continue
             waited = PATIENCE if at_end else self._seen[0] - item.number
             info = self._info.at(item.stamp_ns, waited)
-            if info is None:
-                continue
             depth_info = None
             if self._topics.depth_info and item.depth is not None:
                 stamp = item.depth.header.stamp
                 depth_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-                depth_info = self._depth_info.at(depth_ns, PATIENCE)
+                depth_info = self._depth_info.at(depth_ns, waited)
+            missing = [info] if not self._topics.depth_info else [info, depth_info]
+            if None in missing:
+                if waited < PATIENCE:  # the next ones come after it
+                    return
+                continue
             self._waiting.remove(item)
             self._joined += 1
             yield Joined(item.color, info, item.depth, depth_info)

@@ -22,6 +22,7 @@ from gs_pose_ros.recording.bags import read_bag_frames, read_transforms
 from gs_pose_ros.recording.frame_decoding import frame_from_messages
 from gs_pose_ros.recording.registration_source import RegistrationSource
 from test.nodes.conftest import World, world  # noqa: F401
+from test.recording.small_bags import recording, write_ros1
 
 ROOT = Path(__file__).parents[2]
 CAMERA = Camera(20.0, 20.0, 8.0, 6.0, 16, 12)
@@ -167,6 +168,22 @@ def test_replayed_and_recorded_again_is_the_same(
             np.testing.assert_array_equal(again[frame.stamp_ns].color, frame.color)
     with pytest.raises(GsPoseError, match='exists'):
         recorder.run()
+
+
+def test_a_ros_1_bag_is_not_played(tmp_path: Path) -> None:
+    """Its messages are not CDR: whoever subscribes would get none."""
+    write_ros1(tmp_path / 'old.bag', recording())
+    words = r'old\.bag: is a ROS 1 bag.*rosbags-convert --src .*old\.bag --dst .*/old$'
+    with pytest.raises(GsPoseError, match=words):
+        Replay(tmp_path / 'old.bag', wait_s=0.1).run()
+
+
+def test_a_damaged_bag_is_named(bag: Path, tmp_path: Path) -> None:
+    whole = next(path for path in bag.iterdir() if path.suffix != '.yaml')
+    cut = tmp_path / f'cut{whole.suffix}'
+    cut.write_bytes(whole.read_bytes()[:2000])
+    with pytest.raises(GsPoseError, match='cut'):
+        Replay(cut, wait_s=0.1).run()
 
 
 def test_our_own_messages_are_known_to_the_bag_reader() -> None:
