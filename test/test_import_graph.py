@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / 'gs_pose_ros'
 # floors below; rooms on one floor know nothing of each other.
 FLOORS = (
     ('bounds', 'errors', 'parallel', 'share', 'field_docs'),
-    ('geometry', 'extras', 'regular_files'),
+    ('geometry', 'extras', 'regular_files', 'command_options'),
     ('frame', 'estimate', 'gaussians', 'losses'),
     ('rendering', 'ply'),
     ('datasets', 'optimization', 'models'),

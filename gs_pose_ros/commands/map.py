@@ -12,6 +12,15 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tyro.conf import Positional, arg
 
+from gs_pose_ros.bounds import CountOrNone, NonNegative
+from gs_pose_ros.command_options import (
+    check_frame_name,
+    check_numbers,
+    existing_file,
+    existing_folder,
+    folder_to_write,
+)
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.localization.map_builder import MapBuilder, MapSettings
 from gs_pose_ros.localization.map_store import StoredMap, check_free, save_map
 from gs_pose_ros.recording.bags import left_out_text
@@ -26,7 +35,9 @@ class BuildMap:
     kind: Positional[Literal['folder', 'bag']]
     """Sequence in the layout of TUM RGB-D or 7-Scenes with poses, or rosbag2."""
     path: Positional[Path]
-    """Where the frames are."""
+    """Where the frames are. What took those of a folder stands in its file intrinsics.txt, in one
+    line: fx fy cx cy width height depth_units_per_metre (1000 for millimetres). Without it the
+    Kinects of TUM (5000) or 7-Scenes (1000) are assumed, and that is said."""
     out: Path
     """Folder of the map; a map that is there is replaced."""
     frame_list: Path | None = None
@@ -35,9 +46,9 @@ class BuildMap:
     """Name of the map's frame. Bag: the camera's poses are those in this frame of TF."""
     odometry_topic: str = ''
     """Bag: the camera's poses come from this topic (nav_msgs/Odometry)."""
-    duration_s: float = 0.0
+    duration_s: NonNegative = 0.0
     """Use only so many seconds from the first frame on; 0 is all."""
-    max_frames: int = 0
+    max_frames: CountOrNone = 0
     """Use only that many frames, evenly spread; 0 is all."""
     bag: Annotated[BagInput, arg(name='')] = BagInput()
     """Bag: what of it is taken."""
@@ -51,9 +62,8 @@ class BuildMap:
             GsPoseError: the frames cannot be used, or the map cannot be stored.
 
         """
-        out = self.out.expanduser().resolve()
-        check_free(out, overwrite=True)  # before the work
         console = Console(stderr=True)
+        out = self._checked_out()
         begin = time.perf_counter()
         stored = self._built(console)
         save_map(out, stored)
@@ -65,6 +75,20 @@ class BuildMap:
             f'{time.perf_counter() - begin:.1f} s in all'
         )
 
+    def _checked_out(self) -> Path:
+        """Where the map goes, after all options were checked."""
+        check_numbers(self)
+        check_frame_name(self.map_frame, '--map-frame')
+        if self.kind == 'folder':
+            existing_folder(self.path, 'the sequence')
+            if self.odometry_topic:
+                raise GsPoseError('--odometry-topic belongs to a bag; a folder has its own poses')
+        if self.frame_list is not None:
+            existing_file(self.frame_list, '--frame-list')
+        out = folder_to_write(self.out, '--out').resolve()
+        check_free(out, overwrite=True)
+        return out
+
     def _built(self, console: Console) -> StoredMap:
         source = MapSource(
             kind=self.kind,
@@ -73,15 +97,22 @@ class BuildMap:
             odometry_topic=self.odometry_topic,
             duration_s=self.duration_s,
             max_frames=self.max_frames,
-            frame_list=self.frame_list,
+            frame_list=None if self.frame_list is None else self.frame_list.expanduser(),
             bag=self.bag,
         )
         builder = MapBuilder(self.settings, self.map_frame)
         missed: Counter[str] = Counter()
         left_out: Counter[str] = Counter()
+        notes: list[str] = []
+
+        def note(text: str) -> None:
+            notes.append(text)
+            console.print(text, soft_wrap=True)
+
         frames = source.frames(
             missed=lambda _, why: missed.update([why]),
             left_out=lambda _, why: left_out.update([why]),
+            note=note,
         )
         columns = SpinnerColumn(), TextColumn('{task.description}'), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as progress:
@@ -96,10 +127,11 @@ class BuildMap:
                     'source': f'{self.kind} {self.path.resolve().name}',
                     'without_pose': missed.total(),
                     'left_out': left_out.total(),
+                    **({'notes': '; '.join(notes)} if notes else {}),
                 }
             )
-        for reason, _ in missed.most_common(1):
-            console.print(f'{missed.total()} frames have no pose, as: {reason}')
+        for reason, count in missed.most_common():
+            console.print(f'{count} frames are left out: {reason}', soft_wrap=True)
         if left_out:
-            console.print(left_out_text(left_out))
+            console.print(left_out_text(left_out), soft_wrap=True)
         return stored

@@ -31,7 +31,7 @@ from gs_pose_ros.geometry.camera import Camera
 
 _ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # the first that is there is read
 # No lens gets nearer to the origin of an object. An object of a set in metres is nearer.
-_NEAREST_MM = 10.0
+_NEAREST_MM, _FARTHEST_MM = 10.0, 1e7
 # Depth in 16 bit reaches farther than the first, and has finer steps than the second.
 _LEAST_RANGE_MM, _MOST_STEP_MM = 100.0, 100.0
 _ROUNDED = 1e-2  # files round rotations to a few digits
@@ -340,11 +340,10 @@ def _poses(truths: Any) -> list[tuple[int, NDArray[np.float64]]]:
 
 def _pose(truth: Mapping[str, Any]) -> tuple[int, NDArray[np.float64]]:
     R, t_mm = _rotation(truth, 'cam_R_m2c'), numbers(truth, 'cam_t_m2c', 3)
-    distance_mm = np.linalg.norm(t_mm)
-    if distance_mm < _NEAREST_MM:
+    if not _NEAREST_MM <= np.abs(t_mm).max() <= _FARTHEST_MM:
         raise ValueError(
-            f'cam_t_m2c is {t_mm.tolist()}, {distance_mm:.3g} mm from the camera; BOP counts in '
-            'millimetres, is this in metres?'
+            f'cam_t_m2c is {t_mm.tolist()}, the place of the object before the camera; BOP counts '
+            'in millimetres, is this in metres?'
         )
     T_cam_obj = se3.from_rotation_translation(se3.project_to_so3(R), t_mm / 1000)
     return whole_number(truth, 'obj_id'), T_cam_obj

@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
-import math
+import os
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import overload
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.picture_file import as_rgb, read_picture, read_picture_header
+from gs_pose_ros.datasets.text_rows import read_rows
+from gs_pose_ros.datasets.tum_files import (
+    INTRINSICS_LINE,
+    Trajectory,
+    checked_position,
+    read_intrinsics,
+    read_picture_list,
+    read_trajectory,
+    read_tum_trajectory,
+    write_tum_trajectory,
+)
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 
+__all__ = [
+    'RecordedSequence',
+    'SequenceFrame',
+    'chosen',
+    'read_sequence',
+    'read_seven_scenes',
+    'read_tum',
+    'read_tum_trajectory',
+    'write_tum_trajectory',
+]
+
 # Colour and depth of one moment, and a frame and its true pose, are apart by less (TUM's tools).
 _TOGETHER_S = 0.02
-# What the benchmark says of its Kinects, for folders without intrinsics.txt: freiburg1's, and the
-# undistorted defaults of the other two.
-_TUM_DEFAULT = (525.0, 525.0, 319.5, 239.5, 640, 480, 5000.0)
-_SEVEN_SCENES = Camera(585.0, 585.0, 320.0, 240.0, 640, 480)
 _INVALID = 65535  # of 7-Scenes
+
+
+@dataclass(frozen=True)
+class _Assumed:
+    """What a benchmark says of its cameras, for folders without intrinsics.txt."""
+
+    camera: Camera
+    depth_units: float  # per metre
+    whose: str
+
+
+# freiburg1's, and the undistorted defaults of the other two.
+_TUM = _Assumed(Camera(525.0, 525.0, 319.5, 239.5, 640, 480), 5000.0, 'the TUM benchmark')
+_SEVEN_SCENES = _Assumed(Camera(585.0, 585.0, 320.0, 240.0, 640, 480), 1000.0, '7-Scenes')
 
 
 @dataclass(frozen=True)
@@ -36,6 +71,7 @@ class SequenceFrame:
     camera: Camera
     depth_units: float  # per metre
     T_world_cam: NDArray[np.float64] | None  # [4, 4] where the truth is known
+    why_no_pose: str = ''  # where it is not
 
     @property
     def number(self) -> str:
@@ -49,189 +85,271 @@ class SequenceFrame:
             GsPoseError: a picture is missing, broken, or of another size than the camera's.
 
         """
-        color = cv2.imread(str(self.color), cv2.IMREAD_COLOR)
-        depth = cv2.imread(str(self.depth), cv2.IMREAD_UNCHANGED)
+        color, depth = read_picture(self.color), read_picture(self.depth)
         for path, image in ((self.color, color), (self.depth, depth)):
-            if image is None:
-                raise GsPoseError(f'{path}: missing or not a readable image')
-            if image.shape[:2] != self.camera.shape:
-                raise GsPoseError(f'{path}: is {image.shape[:2]}, the camera {self.camera.shape}')
-        assert color is not None
-        assert depth is not None
+            _check_size(path, image.shape[1], image.shape[0], self.camera)
         if depth.dtype != np.uint16 or depth.ndim != 2:
-            raise GsPoseError(f'{self.depth}: depth is 16 bit with one channel, this is not')
+            channels = 1 if depth.ndim == 2 else depth.shape[2]
+            raise GsPoseError(
+                f'{self.depth}: depth is 16 bit with one channel, this is {depth.dtype} with '
+                f'{channels}'
+            )
         metres = np.where(depth == _INVALID, 0, depth).astype(np.float32) / self.depth_units
-        rgb = np.ascontiguousarray(color[..., ::-1], np.uint8)
-        return RGBDFrame.from_uint8(rgb, metres, self.camera, self.stamp_ns)
+        return RGBDFrame.from_uint8(as_rgb(self.color, color), metres, self.camera, self.stamp_ns)
 
 
-def read_sequence(root: Path) -> list[SequenceFrame]:
+@dataclass(frozen=True)
+class RecordedSequence(Sequence[SequenceFrame]):
+    """The frames of a folder in the order of time, and what is to be said of it."""
+
+    frames: Sequence[SequenceFrame]
+    # Pictures that make no frame: the stamp (ns) and the reason of each.
+    missed: Sequence[tuple[int, str]] = ()
+    remarks: Sequence[str] = ()  # what was assumed or left out, for whoever waits for the result
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, index: int) -> SequenceFrame: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[SequenceFrame]: ...
+    def __getitem__(self, index: int | slice) -> SequenceFrame | Sequence[SequenceFrame]:
+        return self.frames[index]
+
+
+def read_sequence(root: Path) -> RecordedSequence:
     """The frames of a folder in either layout, in the order of time.
+
+    `intrinsics.txt` with a line "fx fy cx cy width height depth_units_per_metre" says what took
+    the pictures; without it the benchmark's own cameras are assumed, which is a remark.
 
     Raises:
         GsPoseError: it is neither, or a list in it cannot be read.
 
     """
     root = Path(root)
-    if (root / 'rgb.txt').is_file():
+    if (root / 'rgb.txt').exists():
         return read_tum(root)
-    if next(root.glob('frame-*.color.png'), None) is not None:
+    if next(root.glob('frame-*.color.*'), None) is not None:
         return read_seven_scenes(root)
+    if not root.is_dir():
+        what = 'is a file, not the folder of a sequence' if root.exists() else 'no such folder'
+        raise GsPoseError(f'{root}: {what}')
     raise GsPoseError(f'{root}: has neither rgb.txt (TUM) nor frame-*.color.png (7-Scenes)')
 
 
-def read_tum(root: Path) -> list[SequenceFrame]:
+def read_tum(root: Path) -> RecordedSequence:
     """rgb.txt, depth.txt and groundtruth.txt, joined by their nearest stamps.
 
-    `intrinsics.txt` with a line "fx fy cx cy width height depth_units_per_metre" is ours; without
-    it the benchmark's defaults hold. True poses between two stamps are interpolated.
+    True poses between two stamps are interpolated.
 
     Raises:
-        GsPoseError: a list is missing or cannot be read, or nothing comes together.
+        GsPoseError: a list is missing or cannot be read, or nothing comes together; or there is
+            no intrinsics.txt and the pictures have not the size of the benchmark's.
 
     """
-    camera, units = _intrinsics(root / 'intrinsics.txt')
-    colors, depths = (_pictures(root / name) for name in ('rgb.txt', 'depth.txt'))
-    stamps, poses = (
-        read_tum_trajectory(root / 'groundtruth.txt')
-        if (root / 'groundtruth.txt').is_file()
-        else ([], [])
+    colors, depths = (read_picture_list(root / name) for name in ('rgb.txt', 'depth.txt'))
+    has_truth = (root / 'groundtruth.txt').exists()
+    truth = read_trajectory(root / 'groundtruth.txt') if has_truth else Trajectory([], [])
+    why_no_pose = (
+        f'groundtruth.txt has no pose within {_TOGETHER_S} s'
+        if has_truth
+        else 'the folder has no pose for it: there is no groundtruth.txt'
     )
     depth_stamps = [stamp for stamp, _ in depths]
-    out = []
+    pairs, missed = [], []
+    absent: dict[str, Path] = {}  # by list the first that was looked for
     for stamp, name in colors:
         i = _nearest(depth_stamps, stamp)
         if i is None or abs(depth_stamps[i] - stamp) > _TOGETHER_S:
+            missed.append((_ns(stamp), f'depth.txt has nothing within {_TOGETHER_S} s'))
             continue
-        T = _interpolated(stamps, poses, stamp)
-        out.append(
-            SequenceFrame(round(stamp * 1e9), root / name, root / depths[i][1], camera, units, T)
+        pair = _file(root, name), _file(root, depths[i][1])
+        for path, kind in zip(pair, ('rgb.txt', 'depth.txt'), strict=True):
+            if not _is_there(path):
+                looked_for = absent.setdefault(kind, path)
+                missed.append((_ns(stamp), f'its picture of {kind} is missing, as {looked_for}'))
+                break
+        else:
+            pairs.append((stamp, *pair))
+    if not pairs:
+        raise GsPoseError(
+            f'{root}: none of the {len(colors)} pictures of rgb.txt makes a frame: '
+            f'{_counted(why for _, why in missed) or "it is empty"}{_clocks(colors, depths)}'
         )
-    if not out:
-        raise GsPoseError(f'{root}: no picture of rgb.txt has a depth within {_TOGETHER_S} s')
-    return out
+    camera, units, remarks = _camera(root, pairs[0][1], _TUM)
+    if truth.left_out:
+        remarks.append(
+            f'{_name(root)}/groundtruth.txt: {truth.left_out} of '
+            f'{truth.left_out + len(truth.stamps)} rows hold NaN or infinity and are left out'
+        )
+    frames = []
+    for stamp, color, depth in pairs:
+        T = _interpolated(truth.stamps, truth.poses, stamp)
+        why = why_no_pose if T is None else ''
+        frames.append(SequenceFrame(_ns(stamp), color, depth, camera, units, T, why))
+    return RecordedSequence(frames, tuple(missed), tuple(remarks))
 
 
-def read_seven_scenes(root: Path, fps: float = 30.0) -> list[SequenceFrame]:
+def read_seven_scenes(root: Path, fps: float = 30.0) -> RecordedSequence:
     """frame-NNNNNN.color.png, .depth.png and .pose.txt (camera-to-world).
 
     The depth of this set is not registered to its colour: colours are those of pixels beside.
 
     Raises:
-        GsPoseError: a pose cannot be read.
+        GsPoseError: a pose cannot be read, or no picture has depth; or there is no intrinsics.txt
+            and the pictures have not the size of the benchmark's.
 
     """
-    out = []
-    for color in sorted(root.glob('frame-*.color.png')):
-        stem = color.name.removesuffix('.color.png')
-        T = _matrix(root / f'{stem}.pose.txt')
-        stamp_ns = round(int(stem.removeprefix('frame-')) / fps * 1e9)
+    numbered: dict[int, Path] = {}
+    for color in sorted(root.glob('frame-*.color.*')):
+        match = re.fullmatch(r'frame-(\d{1,9})\.color\.(png|jpg|jpeg)', color.name, re.ASCII)
+        if match is None:
+            raise GsPoseError(f'{color}: is named otherwise than frame-NNNNNN.color.png')
+        if int(match[1]) in numbered:
+            raise GsPoseError(
+                f'{color}: is there twice, as {numbered[int(match[1])].name} as well'
+            )
+        numbered[int(match[1])] = color
+    found, missed, absent = [], [], None
+    for number, color in sorted(numbered.items()):
+        stamp_ns = round(number / fps * 1e9)
+        stem = color.name.partition('.')[0]
         depth = root / f'{stem}.depth.png'
-        out.append(SequenceFrame(stamp_ns, color, depth, _SEVEN_SCENES, 1000.0, T))
-    return out
-
-
-def read_tum_trajectory(path: Path) -> tuple[list[float], list[NDArray[np.float64]]]:
-    """Stamps (s) and poses [4, 4] of lines "stamp tx ty tz qx qy qz qw".
-
-    Raises:
-        GsPoseError: it is missing or a line cannot be read.
-
-    """
-    stamps, poses = [], []
-    for row in _rows(path, 8):
-        stamp, x, y, z, qx, qy, qz, qw = (_number(path, text) for text in row)
-        if not any((qx, qy, qz, qw)):
-            raise GsPoseError(f'{path}: {" ".join(row)}: the quaternion is 0')
-        stamps.append(stamp)
-        R = se3.quat_to_mat(np.array([qw, qx, qy, qz]))
-        poses.append(se3.from_rotation_translation(R, [x, y, z]))
-    order = np.argsort(stamps, kind='stable')
-    return [stamps[i] for i in order], [poses[i] for i in order]
-
-
-def write_tum_trajectory(
-    path: Path, stamps_ns: Sequence[int], poses: Sequence[NDArray[np.float64]]
-) -> None:
-    """Write poses [4, 4] as `read_tum_trajectory` reads them."""
-    lines = ['# timestamp tx ty tz qx qy qz qw']
-    for stamp_ns, T in zip(stamps_ns, poses, strict=True):
-        w, x, y, z = se3.mat_to_quat(T[:3, :3])
-        values = ' '.join(f'{value:.9f}' for value in (*T[:3, 3], x, y, z, w))
-        lines.append(f'{stamp_ns / 1e9:.9f} {values}')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('\n'.join(lines) + '\n')
+        if _is_there(depth):
+            T, why = _matrix(root / f'{stem}.pose.txt')
+            found.append((stamp_ns, color, depth, T, why))
+        else:
+            absent = absent or depth
+            missed.append((stamp_ns, f'its depth picture is missing, as {absent}'))
+    if not found:
+        reasons = _counted(why for _, why in missed) or 'there are none'
+        raise GsPoseError(f'{root}: no picture makes a frame: {reasons}')
+    camera, units, remarks = _camera(root, found[0][1], _SEVEN_SCENES)
+    frames = [
+        SequenceFrame(stamp_ns, color, depth, camera, units, T, why)
+        for stamp_ns, color, depth, T, why in found
+    ]
+    return RecordedSequence(frames, tuple(missed), tuple(remarks))
 
 
 def chosen(frames: Sequence[SequenceFrame], path: Path) -> list[SequenceFrame]:
-    """The frames that a list of picture numbers names, one a line.
+    """The frames that a list names, one a line: the number of its picture, or the picture's path.
+
+    A frame that is named twice is taken once.
 
     Raises:
-        GsPoseError: it cannot be read, or names a picture that is not there.
+        GsPoseError: it cannot be read, names nothing, or a picture that is not there, or that is
+            there more than once.
 
     """
-    by_number = {frame.number: frame for frame in frames}
-    wanted = [row[0] for row in _rows(path, 1)]
-    missing = [number for number in wanted if number not in by_number]
-    if missing:
-        raise GsPoseError(f'{path}: names {missing[0]}, which the sequence has not')
-    return [by_number[number] for number in wanted]
-
-
-def _rows(path: Path, columns: int) -> list[list[str]]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise GsPoseError(f'{path}: not readable: {error}') from error
-    rows = [line.split() for line in lines if line.strip() and not line.startswith('#')]
+    by_name: dict[str, list[SequenceFrame]] = {}
+    for frame in frames:
+        for name in {frame.number, frame.color.name, frame.color.name.partition('.')[0]}:
+            by_name.setdefault(name, []).append(frame)
+    out: dict[Path, SequenceFrame] = {}
+    missing = []
+    rows = read_rows(path)
     for row in rows:
-        if len(row) < columns:
-            raise GsPoseError(f'{path}: {" ".join(row)!r} has not {columns} columns')
-    return [row[:columns] for row in rows]
+        name = PurePosixPath(row.words[0].replace('\\', '/')).name
+        named = by_name.get(name, [])
+        if len(named) > 1:
+            raise row.fault(f'{name} may be {named[0].color} or {named[1].color}')
+        if named:
+            out.setdefault(named[0].color, named[0])
+        else:
+            missing.append(name)
+    if missing:
+        raise GsPoseError(
+            f'{path}: names {missing[0][:80]}, which the sequence has not '
+            f'({len(missing)} of its {len(rows)} names)'
+        )
+    if not out:
+        raise GsPoseError(f'{path}: names no picture')
+    return list(out.values())
 
 
-def _number(path: Path, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise GsPoseError(f'{path}: {error}') from error
-    if not math.isfinite(value):
-        raise GsPoseError(f'{path}: {text} is not finite')
-    return value
+def _camera(root: Path, picture: Path, assumed: _Assumed) -> tuple[Camera, float, list[str]]:
+    """The camera, the units of depth in a metre, and a remark where both are assumed."""
+    path = root / 'intrinsics.txt'
+    header = read_picture_header(picture)
+    if path.exists():
+        camera, units = read_intrinsics(path)
+        _check_size(picture, header.width, header.height, camera)
+        return camera, units, []
+    camera, units = assumed.camera, assumed.depth_units
+    if (header.height, header.width) != camera.shape:
+        raise GsPoseError(
+            f'{path}: missing, and {picture} is {header.width} x {header.height}, not '
+            f'{camera.width} x {camera.height} as with the Kinects of {assumed.whose}: write this '
+            f'file, with one line "{INTRINSICS_LINE}"'
+        )
+    remark = (
+        f'{_name(root)}/intrinsics.txt: missing; assumed is a Kinect of {assumed.whose}: '
+        f'fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.cx:g}, cy {camera.cy:g}, '
+        f'and {units:g} units of depth in a metre (1000 if in millimetres). For any '
+        f'other camera write this file, with one line "{INTRINSICS_LINE}"'
+    )
+    return camera, units, [remark]
 
 
-def _pictures(path: Path) -> list[tuple[float, str]]:
-    """Stamps (s) and names, in the order of time."""
-    return sorted((_number(path, stamp), name) for stamp, name in _rows(path, 2))
+def _name(root: Path) -> str:
+    """The folder without those above it: remarks go into results, which are published."""
+    return root.resolve().name
 
 
-def _intrinsics(path: Path) -> tuple[Camera, float]:
-    """The camera, and the units of depth in a metre."""
-    values = _TUM_DEFAULT
-    if path.is_file():
-        rows = _rows(path, 7)
-        if not rows:
-            raise GsPoseError(f'{path}: no line of seven numbers')
-        values = tuple(_number(path, text) for text in rows[0])
-    fx, fy, cx, cy, width, height, units = values
-    if units <= 0:
-        raise GsPoseError(f'{path}: {units:g} units of depth in a metre')
-    try:
-        return Camera(fx, fy, cx, cy, int(width), int(height)), units
-    except ValueError as error:
-        raise GsPoseError(f'{path}: {error}') from error
+def _check_size(path: Path, width: int, height: int, camera: Camera) -> None:
+    if (height, width) != camera.shape:
+        raise GsPoseError(
+            f'{path}: is {width} x {height}, its camera {camera.width} x {camera.height} '
+            '(intrinsics.txt says which)'
+        )
 
 
-def _matrix(path: Path) -> NDArray[np.float64] | None:
-    if not path.is_file():
-        return None
-    try:
-        T = np.loadtxt(path).reshape(4, 4)
-    except ValueError as error:
-        raise GsPoseError(f'{path}: not a 4 x 4 matrix: {error}') from error
+def _matrix(path: Path) -> tuple[NDArray[np.float64] | None, str]:
+    """The pose [4, 4] in a file of 7-Scenes, or why there is none."""
+    if not path.exists():
+        return None, 'the folder has no pose for it: a .pose.txt is missing'
+    rows = read_rows(path)
+    if [len(row.words) for row in rows] != [4] * 4:
+        raise GsPoseError(f'{path}: not a 4 x 4 matrix')
+    T = np.array([[row.number(i) for i in range(4)] for row in rows])
     if not np.isfinite(T).all():  # where tracking was lost in the recording
-        return None
-    return se3.from_rotation_translation(se3.project_to_so3(T[:3, :3]), T[:3, 3])
+        return None, 'its .pose.txt holds NaN or infinity'
+    if not se3.is_rigid(T, tolerance=0.05):  # some are a percent or two off
+        raise GsPoseError(
+            f'{path}: is no motion of a camera: a rotation, a position, and below 0 0 0 1'
+        )
+    if fault := checked_position(T):
+        raise GsPoseError(f'{path}: {fault}')
+    return se3.from_rotation_translation(se3.project_to_so3(T[:3, :3]), T[:3, 3]), ''
+
+
+def _counted(reasons: Iterable[str]) -> str:
+    """Each reason with how often it is there."""
+    return '; '.join(f'{count} x {reason}' for reason, count in Counter(reasons).most_common())
+
+
+def _clocks(*lists: Sequence[tuple[float, str]]) -> str:
+    """The times that lists of pictures span, where none is empty."""
+    if not all(lists):
+        return ''
+    spans = ' and '.join(f'{pictures[0][0]:.3f} to {pictures[-1][0]:.3f} s' for pictures in lists)
+    return f' (the stamps are {spans})'
+
+
+def _file(root: Path, name: str) -> Path:
+    path = root / name
+    return root / name.replace('\\', '/') if '\\' in name and not _is_there(path) else path
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - which raises nothing, whatever the name
+
+
+def _ns(stamp: float) -> int:
+    return round(stamp * 1e9)
 
 
 def _nearest(stamps: Sequence[float], stamp: float) -> int | None:

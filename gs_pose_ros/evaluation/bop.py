@@ -17,6 +17,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, track
 
+from gs_pose_ros.bounds import CountOrNone, Share
+from gs_pose_ros.command_options import (
+    check_numbers,
+    existing_folder,
+    file_to_write,
+    folder_to_write,
+)
 from gs_pose_ros.datasets.bop import BopImage, object_name, read_bop_split
 from gs_pose_ros.datasets.bop_models import BopModel, read_bop_models
 from gs_pose_ros.errors import GsPoseError
@@ -63,13 +70,13 @@ class BopEvaluation:
     """Take the true visible masks in place of the detector."""
     method: RefinerName = 'lm'
     """Refiner: ours, Algorithm 1 of GS-Pose, or that of GS2Pose."""
-    images: int = 0
+    images: CountOrNone = 0
     """Use only that many test images, evenly spread; 0 is all."""
     db: Path | None = None
     """Object database to take objects from and keep new ones in; a temporary one if not given."""
-    min_visibility: float = 0.3
+    min_visibility: Share = 0.3
     """All figures are given for instances visible by 10 %, and by this fraction."""
-    refs_views: int = 0
+    refs_views: CountOrNone = 0
     """Register from only that many views, evenly spread; 0 is all."""
 
     def run(
@@ -85,7 +92,11 @@ class BopEvaluation:
 
         """
         require_modules(*POSE_EVALUATION)
-        console = console or wide_console()
+        return self._checked()._evaluated(estimator, register, console or wide_console())
+
+    def _evaluated(
+        self, estimator: PoseEstimator | None, register: Register | None, console: Console
+    ) -> Evaluation:
         test = thinned(read_bop_split(self.root, self.split), self.images)
         models = read_bop_models(self.root, self._object_ids(test))
         names = {i: object_name(i) for i in models}
@@ -117,10 +128,22 @@ class BopEvaluation:
             console.print(f'report: {write_report(evaluation, self.report)}')
         return evaluation
 
+    def _checked(self) -> BopEvaluation:
+        """The same with all paths expanded, after all options were checked."""
+        check_numbers(self)
+        self._object_ids(())
+        return replace(
+            self,
+            root=existing_folder(self.root, '--root'),
+            json=file_to_write(self.json, '--json'),
+            report=None if self.report is None else folder_to_write(self.report, '--report'),
+            db=None if self.db is None else folder_to_write(self.db, '--db'),
+        )
+
     def _object_ids(self, images: Sequence[BopImage]) -> list[int]:
         if self.objects:
             try:
-                return sorted({int(text) for text in self.objects.split(',')})
+                return sorted({_object_id(text) for text in self.objects.split(',')})
             except ValueError:
                 raise GsPoseError(f'--objects {self.objects}: numbers and commas only') from None
         return sorted({i.object_id for image in images for i in image.instances})
@@ -141,9 +164,18 @@ class BopEvaluation:
         console: Console,
     ) -> dict[str, ObjectReference]:
         out = {}
+        known = database.object_ids()
+        unknown = [i for i in models if object_name(i) not in known]
+        if unknown:  # before the first of them is registered, which takes minutes
+            images = read_bop_split(self.root, self.refs_split)
+            seen = {instance.object_id for image in images for instance in image.instances}
+            if missing := [str(i) for i in unknown if i not in seen]:
+                raise GsPoseError(
+                    f'{self.root / self.refs_split}: no image shows object {", ".join(missing)}'
+                )
         for object_id, model in models.items():
             name = object_name(object_id)
-            if name not in database.object_ids():
+            if object_id in unknown:
                 console.print(f'registering {name} ({model.name}) ...')
                 views = read_bop_views(
                     self.root / self.refs_split,
@@ -274,6 +306,12 @@ def true_detections(truth: TrueImage, min_visible: float = 0.1) -> list[Detectio
         if mask.any():
             out.append(Detection.from_full_mask(instance.object_id, 1.0, mask))
     return out
+
+
+def _object_id(text: str) -> int:
+    if not text.strip().isascii() or not text.strip().isdecimal():
+        raise ValueError(text)
+    return int(text)
 
 
 def registration_figures(reference: ObjectReference) -> Figures:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from gs_pose_ros.bounds import CountOrNone, NonNegative
+from gs_pose_ros.command_options import (
+    check_numbers,
+    existing_file,
+    existing_folder,
+    file_to_write,
+    folder_to_write,
+)
 from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame, chosen, read_sequence
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.evaluation.camera_protocols import (
@@ -77,7 +86,8 @@ class TumEvaluation:
     """
 
     root: Path
-    """Folder of the sequence."""
+    """Folder of the sequence. What took it stands in its file intrinsics.txt, in one line: fx fy
+    cx cy width height depth_units_per_metre; without it a Kinect of the benchmark is assumed."""
     protocol: Protocol = 'a'
     """A map of the frame before alone, or one of all map frames."""
     method: Method = 'lm'
@@ -88,11 +98,11 @@ class TumEvaluation:
     """List of the frames to be found; all that are not in the map (a: all) if not given."""
     map_root: Path | None = None
     """Take the map frames from another sequence in the same world frame (b)."""
-    voxel_m: float = 0.0
+    voxel_m: NonNegative = 0.0
     """Width of a voxel of the map; 0 is two pixels where the first frame measured, 1 to 20 mm."""
-    max_pairs: int = 0
+    max_pairs: CountOrNone = 0
     """Use only that many pairs, evenly spread (a); 0 is all."""
-    paper_pairs: int = 0
+    paper_pairs: CountOrNone = 0
     """Of these, evenly spread, so many get the method as published as well (a), on the
     sensor's depth and on what the query's own points show: it is slow."""
     start: Start = 'relocalize'
@@ -109,12 +119,15 @@ class TumEvaluation:
             GsPoseError: the sequence, a list or a picture cannot be read, or options do not fit.
 
         """
+        return self._checked()._evaluated(console or wide_console())
+
+    def _evaluated(self, console: Console) -> dict[str, Any]:
         if self.report is not None:
             require_modules('matplotlib')  # before the work
-        console = console or wide_console()
         load = os.getloadavg()[0]  # beside other work the times mean little
-        outcome = self._outcome(console)
-        figures = {**self._figures(outcome), 'load_average_before': load}
+        remarks: list[str] = []
+        outcome = self._outcome(console, remarks)
+        figures = {**self._figures(outcome), 'remarks': remarks, 'load_average_before': load}
         self._print(console, outcome)
         if self.json is not None:
             self.json.parent.mkdir(parents=True, exist_ok=True)
@@ -126,28 +139,60 @@ class TumEvaluation:
             console.print(f'report: {self.report}')
         return figures
 
-    def _outcome(self, console: Console) -> Outcome:
+    def _checked(self) -> TumEvaluation:
+        """The same with all paths expanded, after all options were checked."""
+        check_numbers(self)
+        if self.protocol == 'a' and (self.map_frames is not None or self.map_root is not None):
+            raise GsPoseError('--map-frames and --map-root belong to protocol b')
+        if self.protocol == 'b' and self.map_frames is None and self.map_root is None:
+            raise GsPoseError('protocol b needs --map-frames or --map-root')
+        checks = {
+            'root': existing_folder,
+            'map_root': existing_folder,
+            'map_frames': existing_file,
+            'query_frames': existing_file,
+            'json': file_to_write,
+            'report': folder_to_write,
+        }
+        paths = {}
+        for name, check in checks.items():
+            path = getattr(self, name)
+            if path is not None:
+                paths[name] = check(path, f'--{name.replace("_", "-")}')
+        return replace(self, **paths)
+
+    def _outcome(self, console: Console, remarks: list[str]) -> Outcome:
         def progress(items: Sequence[Any], text: str) -> Iterable[Any]:
             return track(items, description=text, console=console)
 
-        frames = read_sequence(self.root)
+        frames = self._read(self.root, console, remarks)
         if self.protocol == 'a':
-            if self.map_frames is not None or self.map_root is not None:
-                raise GsPoseError('--map-frames and --map-root belong to protocol b')
             if self.query_frames is not None:
                 frames = chosen(frames, self.query_frames)
             few = self.max_pairs, self.paper_pairs
             return frame_to_frame(frames, self.method, self.voxel_m, *few, progress)
-        mapped, queries = self._split(frames)
+        mapped, queries = self._split(frames, console, remarks)
         return in_a_map(mapped, queries, self.method, self.voxel_m, self.start, progress)
 
+    def _read(self, root: Path, console: Console, remarks: list[str]) -> Sequence[SequenceFrame]:
+        """The frames of a folder; what is to be said of it goes to the console and the remarks."""
+        recorded = read_sequence(root)
+        told = list(recorded.remarks)
+        reasons = Counter(why for _, why in recorded.missed)
+        told += [f'{count} pictures are left out: {why}' for why, count in reasons.most_common()]
+        for text in told:
+            console.print(text, soft_wrap=True)
+            # Without the folders of the machine: results are published.
+            remarks.append(text.replace(f'{root}{os.sep}', ''))
+        return recorded
+
     def _split(
-        self, frames: Sequence[SequenceFrame]
+        self, frames: Sequence[SequenceFrame], console: Console, remarks: list[str]
     ) -> tuple[Sequence[SequenceFrame], Sequence[SequenceFrame]]:
         """Map frames and queries."""
-        if self.map_frames is None and self.map_root is None:
-            raise GsPoseError('protocol b needs --map-frames or --map-root')
-        mapped = frames if self.map_root is None else read_sequence(self.map_root)
+        mapped = frames
+        if self.map_root is not None:
+            mapped = self._read(self.map_root, console, remarks)
         if self.map_frames is not None:
             mapped = chosen(mapped, self.map_frames)
         if self.query_frames is not None:

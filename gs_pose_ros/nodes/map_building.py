@@ -46,6 +46,7 @@ class MapBuilding:
         self._enough, self._cancelled = threading.Event(), threading.Event()
         self._missed: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()  # images that became no frame
+        self._notes: list[str] = []  # what was assumed of the source
         self._reported = 0.0
         self._thread = threading.Thread(target=self._run, name='map building', daemon=True)
         self._thread.start()
@@ -80,7 +81,8 @@ class MapBuilding:
                     f'{len(stored.scene)} Gaussians, {len(stored.relocalizer.keyframes)} keyframes'
                 )
                 if self._left_out:
-                    done = f'{done}; {left_out_text(self._left_out)}'
+                    self._notes.append(left_out_text(self._left_out))
+                done = '; '.join([done, *self._notes])
                 self._say(MapProgress.STATE_SUCCEEDED, done, len(stored.scene))
 
     def _build(self) -> StoredMap | None:
@@ -101,6 +103,8 @@ class MapBuilding:
             reason = self._missed.most_common(1)[0][0]
             raise GsPoseError(f'none of {self._missed.total()} frames could be used: {reason}')
         facts = {'source': f'{job.source.kind} {job.source.path or ""}'.strip()}
+        if self._notes:
+            facts['notes'] = '; '.join(self._notes)
         counts = {'without_pose': self._missed.total(), 'left_out': self._left_out.total()}
         stored = job.builder.build({**facts, **counts})
         if job.save_to is not None:
@@ -113,7 +117,9 @@ class MapBuilding:
     def _frames(self) -> Iterator[PosedFrame]:
         job = self._job
         if job.recording is None:
-            return job.source.frames(missed=self._miss, left_out=self._leave_out)
+            return job.source.frames(
+                missed=self._miss, left_out=self._leave_out, note=self._notes.append
+            )
         live = job.recording.stream(job.source.duration_s, self._enough)
         return job.source.frames(live, job.recording.tree, self._miss)
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from tyro.conf import Positional
 
+from gs_pose_ros.command_options import (
+    check_frame_name,
+    existing_file,
+    existing_folder,
+    folder_to_write,
+)
 from gs_pose_ros.datasets.rgbd_sequences import SequenceFrame, chosen, read_sequence
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
@@ -125,7 +132,8 @@ def sequence_messages(
         if parent and item.T_world_cam is not None:
             yield stamp_ns, '/tf', transform(stamp_ns, item.T_world_cam, parent, CAMERA_FRAME)
         color = np.round(255 * frame.color).astype(np.uint8)
-        millimetres = np.round(1000 * frame.depth).clip(0, 65535).astype(np.uint16)
+        millimetres = np.round(1000 * frame.depth)
+        millimetres = np.where(millimetres > 65535, 0, millimetres).astype(np.uint16)
         yield stamp_ns, '/camera/color/image_raw', image(color, 'rgb8', stamp_ns)
         yield stamp_ns, '/camera/color/camera_info', camera_info(stamp_ns, frame.camera)
         yield stamp_ns, '/camera/depth/image_raw', image(millimetres, '16UC1', stamp_ns)
@@ -136,7 +144,8 @@ class WriteBag:
     """Make a rosbag2 of a sequence in the layout of TUM RGB-D or 7-Scenes."""
 
     path: Positional[Path]
-    """The sequence."""
+    """The sequence. What took it stands in its file intrinsics.txt, in one line: fx fy cx cy width
+    height depth_units_per_metre; without it a Kinect of the benchmark is assumed."""
     out: Path
     """The folder to be made."""
     frame_list: Path | None = None
@@ -151,11 +160,28 @@ class WriteBag:
             GsPoseError: the sequence cannot be read, or the bag exists already.
 
         """
-        frames = read_sequence(self.path.expanduser())
+        console = Console(stderr=True)
+        out = folder_to_write(self.out, '--out')
+        if out.exists():
+            raise GsPoseError(f'--out {out}: exists already')
+        if self.tf:
+            check_frame_name(self.tf, '--tf')
+        if self.tf.strip('/') == CAMERA_FRAME:
+            raise GsPoseError(f'--tf {self.tf}: that is the frame of the camera itself')
+        sequence = read_sequence(existing_folder(self.path, 'the sequence'))
+        frames: Sequence[SequenceFrame] = sequence
         if self.frame_list is not None:
-            frames = chosen(frames, self.frame_list)
-        write_bag(self.out.expanduser(), sequence_messages(frames, self.tf))
-        Console(stderr=True).print(f'{self.out}: {len(frames)} frames')
+            frames = chosen(frames, existing_file(self.frame_list, '--frame-list'))
+        for text in sequence.remarks:
+            console.print(text, soft_wrap=True)
+        write_bag(out, sequence_messages(frames, self.tf))
+        console.print(f'{out}: {len(frames)} frames')
+        left_out = Counter(why for _, why in sequence.missed if self.frame_list is None)
+        for reason, count in left_out.most_common():
+            console.print(f'{count} pictures are left out: {reason}', soft_wrap=True)
+        without = Counter(frame.why_no_pose for frame in frames if frame.T_world_cam is None)
+        for reason, count in without.most_common() if self.tf else ():
+            console.print(f'{count} frames are without TF: {reason}', soft_wrap=True)
 
 
 def _quaternion(T: NDArray[np.float64]) -> Any:

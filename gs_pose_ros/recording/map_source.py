@@ -62,11 +62,13 @@ class MapSource:
         tf: TransformTree | None = None,
         missed: LeftOut | None = None,
         left_out: LeftOut | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> Iterator[PosedFrame]:
         """Read one frame after the other; `live` frames and their `tf` are for topics.
 
-        `missed(stamp_ns, reason)` is told of frames that have no pose and are left out,
-        `left_out(stamp_ns, reason)` of images of a bag that become no frame.
+        `missed(stamp_ns, reason)` is told of frames that have no pose or no depth and are left
+        out, `left_out(stamp_ns, reason)` of images of a bag that become no frame, `note(text)` of
+        what was assumed of a folder.
 
         Raises:
             GsPoseError: it cannot be read, or no frame has a pose. What is wrong with a frame is
@@ -84,7 +86,7 @@ class MapSource:
         if self.path is None:
             raise GsPoseError(f'a map from a {self.kind} needs a path')
         if self.kind == 'folder':
-            yield from self._from_folder(self.path, missed)
+            yield from self._from_folder(self.path, missed, note or (lambda text: None))
             return
         tree = read_transforms(self.path, self.roots)
         if self.odometry_topic:
@@ -97,17 +99,25 @@ class MapSource:
         recorded = self._recorded(self.path, tree, left_out)
         yield from self._posed(recorded, pose_of, missed)
 
-    def _from_folder(self, folder: Path, missed: LeftOut) -> Iterator[PosedFrame]:
-        sequence = read_sequence(folder)
+    def _from_folder(
+        self, folder: Path, missed: LeftOut, note: Callable[[str], None]
+    ) -> Iterator[PosedFrame]:
+        recorded = read_sequence(folder)
+        for text in recorded.remarks:
+            note(text)
+        sequence, left_out = recorded.frames, [*recorded.missed]
         if self.frame_list is not None:
-            sequence = chosen(sequence, self.frame_list)
+            sequence, left_out = chosen(sequence, self.frame_list), []
         posed = [item for item in sequence if item.T_world_cam is not None]
+        left_out += [(i.stamp_ns, i.why_no_pose) for i in sequence if i.T_world_cam is None]
         if not posed:
-            raise GsPoseError(f'{folder}: none of its {len(sequence)} frames has a pose')
+            raise GsPoseError(
+                f'{folder}: none of its {len(sequence)} frames has a pose: {left_out[-1][1]}'
+            )
         begin_ns = min(item.stamp_ns for item in posed)
-        for item in sequence:
-            if item.T_world_cam is None and not self._is_over(item.stamp_ns, begin_ns):
-                missed(item.stamp_ns, 'the folder has no pose for it')
+        for stamp_ns, reason in left_out:
+            if not self._is_over(stamp_ns, begin_ns):
+                missed(stamp_ns, reason)
         posed = [item for item in posed if not self._is_over(item.stamp_ns, begin_ns)]
         for item in thinned(posed, self.max_frames):
             yield item.read(), item.T_world_cam

@@ -52,7 +52,7 @@ def test_a_folder_becomes_a_map(
     assert counts == {'source': 'folder room', 'frames': 2, 'skipped': 0, 'without_pose': 1}
     text = ' '.join(capsys.readouterr().err.split())
     assert f'{len(stored.scene)} Gaussians, 2 keyframes, voxel 20 mm' in text
-    assert '1 frames have no pose, as: the folder has no pose for it' in text
+    assert '1 frames are left out: groundtruth.txt has no pose within 0.02 s' in text
 
 
 def test_a_map_is_replaced_and_nothing_else_is(
@@ -77,7 +77,10 @@ def test_a_map_is_replaced_and_nothing_else_is(
     ('options', 'message'),
     [
         (['--out', 'a b'], 'map id'),
-        (['--out', 'hall', '--settings.fusion.voxel-m', '-0.01'], 'fusion.voxel_m is -0.01'),
+        (
+            ['--out', 'hall', '--settings.fusion.voxel-m', '-0.01'],
+            '--settings.fusion.voxel-m is -0.01',
+        ),
         (['--out', 'hall', '--frame-list', 'missing.txt'], 'missing.txt'),
     ],
 )

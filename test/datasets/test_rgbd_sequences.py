@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -18,14 +19,10 @@ from gs_pose_ros.datasets.rgbd_sequences import (
 )
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
+from gs_pose_ros.geometry.camera import Camera
+from test.datasets.sequence_folders import SIZE, write_picture
 
-SIZE = (6, 8)  # height, width
 INTRINSICS = '# ours\n10 11 3.5 2.5 8 6 1000\n'
-
-
-def write_picture(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), values)
 
 
 def color(red: int) -> np.ndarray:
@@ -135,34 +132,64 @@ def test_without_truth_there_are_no_poses(tum: Path) -> None:
     assert [frame.T_world_cam for frame in read_tum(tum)] == [None, None]
 
 
-def test_without_intrinsics_the_benchmarks_hold(tum: Path) -> None:
+def test_without_intrinsics_the_benchmarks_hold_and_are_announced(tum: Path) -> None:
+    assert read_tum(tum).remarks == ()
     (tum / 'intrinsics.txt').unlink()
-    frame = read_tum(tum)[0]
-    assert frame.camera.shape == (480, 640)
-    assert frame.camera.fx == 525
+    for path in (*tum.glob('rgb/*'), *tum.glob('depth/*')):
+        write_picture(path, cv2.resize(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (640, 480)))
+    sequence = read_tum(tum)
+    frame = sequence[0]
+    assert frame.camera == Camera(525, 525, 319.5, 239.5, 640, 480)
     assert frame.depth_units == 5000
-    with pytest.raises(GsPoseError, match=r'a\.png: is \(6, 8\), the camera \(480, 640\)'):
-        frame.read()
+    assert frame.read().depth is not None
+    (remark,) = sequence.remarks
+    assert re.search(r'intrinsics\.txt: missing; assumed .*fx 525.*319\.5.*5000 units', remark)
+    assert 'fx fy cx cy width height depth_units_per_metre' in remark
+
+
+def test_without_intrinsics_other_sizes_are_refused_with_what_to_write(tum: Path) -> None:
+    (tum / 'intrinsics.txt').unlink()
+    said = r'intrinsics\.txt: missing.*a\.png is 8 x 6, not 640 x 480.*"fx fy cx cy width height'
+    with pytest.raises(GsPoseError, match=said):
+        read_tum(tum)
+
+
+def test_intrinsics_of_another_size_than_the_pictures_are_refused(tum: Path) -> None:
+    (tum / 'intrinsics.txt').write_text('20 20 7.5 5.5 16 12 1000')
+    with pytest.raises(GsPoseError, match=r'a\.png: is 8 x 6, its camera 16 x 12 \(intrinsics'):
+        read_tum(tum)
 
 
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
     [
-        ('depth.txt', None, r'depth\.txt: not readable'),
-        ('depth.txt', '0.0\n', r"depth\.txt: '0\.0' has not 2 columns"),
-        ('depth.txt', '7.0 depth/a.png\n', 'no picture of rgb.txt has a depth within'),
-        ('depth.txt', '', 'no picture of rgb.txt has a depth within'),
+        ('depth.txt', None, r'depth\.txt: missing'),
+        ('depth.txt', '0.0\n', r'depth\.txt: line 1: has 1 columns, not 2'),
+        (
+            'depth.txt',
+            '7.0 depth/a.png\n',
+            r'none of the 3 pictures.*3 x depth\.txt has nothing within',
+        ),
+        ('depth.txt', '', r'none of the 3 pictures.*3 x depth\.txt has nothing within'),
         ('depth.txt', 'x depth/a.png\n', r'depth\.txt'),
         ('rgb.txt', 'x rgb/a.png\n', r'rgb\.txt'),
-        ('rgb.txt', 'nan rgb/a.png\n', r'rgb\.txt: nan is not finite'),
-        ('groundtruth.txt', '0.0 1 2 3\n', r'groundtruth\.txt.*has not 8 columns'),
+        ('rgb.txt', 'nan rgb/a.png\n', r'rgb\.txt: line 1: stamp nan is no time'),
+        ('groundtruth.txt', '0.0 1 2 3\n', r'groundtruth\.txt: line 1: has 4 columns, not 8'),
         ('groundtruth.txt', '0.0 1 2 3 0 0 0 one\n', r"groundtruth\.txt: .*'one'"),
-        ('groundtruth.txt', '0.0 1 2 3 0 0 0 0\n', r'groundtruth\.txt: .*quaternion is 0'),
-        ('intrinsics.txt', '10 11 3.5 2.5 8 6\n', r'intrinsics\.txt.*has not 7 columns'),
-        ('intrinsics.txt', '# none\n', r'intrinsics\.txt: no line of seven numbers'),
+        (
+            'groundtruth.txt',
+            '0.0 1 2 3 0 0 0 0\n',
+            r'groundtruth\.txt: line 1: .*has length 0, not 1',
+        ),
+        (
+            'intrinsics.txt',
+            '10 11 3.5 2.5 8 6\n',
+            r'intrinsics\.txt: line 1: has 6 columns, not 7',
+        ),
+        ('intrinsics.txt', '# none\n', r'intrinsics\.txt: has 0 lines of numbers'),
         ('intrinsics.txt', '10 11 3.5 2.5 8 six 1000\n', r"intrinsics\.txt: .*'six'"),
-        ('intrinsics.txt', '0 11 3.5 2.5 8 6 1000\n', r'intrinsics\.txt: focal lengths'),
-        ('intrinsics.txt', '10 11 3.5 2.5 8 6 0\n', r'intrinsics\.txt: 0 units'),
+        ('intrinsics.txt', '0 11 3.5 2.5 8 6 1000\n', r'intrinsics\.txt: .*no focal lengths'),
+        ('intrinsics.txt', '10 11 3.5 2.5 8 6 0\n', r'intrinsics\.txt: .*0 units'),
     ],
 )
 def test_a_list_that_cannot_be_read_is_named(
@@ -191,7 +218,7 @@ def test_a_missing_or_broken_picture_is_named(tum: Path) -> None:
     with pytest.raises(GsPoseError, match=r'rgb/a\.png: missing'):
         first.read()
     last.depth.write_bytes(b'no picture')
-    with pytest.raises(GsPoseError, match=r'depth/c\.png: missing or not a readable'):
+    with pytest.raises(GsPoseError, match=r'depth/c\.png: is no picture'):
         last.read()
 
 
@@ -294,5 +321,5 @@ def test_a_list_chooses_frames_by_their_numbers(tum: Path) -> None:
     path.write_text('c\nb\n')
     with pytest.raises(GsPoseError, match=r'test\.txt: names b, which'):
         chosen(frames, path)
-    with pytest.raises(GsPoseError, match='not readable'):
+    with pytest.raises(GsPoseError, match=r'none\.txt: missing'):
         chosen(frames, tum / 'none.txt')

@@ -229,7 +229,7 @@ def test_what_cannot_be_evaluated_is_named(
     room: Path, tmp_path: Path, list_of, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(['eval', 'tum', '--root', str(tmp_path / 'nowhere')]) == 1
-    assert 'nowhere: has neither rgb.txt' in capsys.readouterr().err
+    assert 'nowhere: is not there, a folder is needed' in capsys.readouterr().err
     for options, message in (
         ({'query_frames': list_of(1, 77)}, 'names 000077, which the sequence has not'),
         ({'query_frames': list_of(1)}, 'two frames with a true pose, there are 1'),
