@@ -81,7 +81,13 @@ def test_a_map_is_replaced_and_nothing_else_is(
             ['--out', 'hall', '--settings.fusion.voxel-m', '-0.01'],
             '--settings.fusion.voxel-m is -0.01',
         ),
-        (['--out', 'hall', '--frame-list', 'missing.txt'], 'missing.txt'),
+        (['--out', 'hall', '--frame-list', 'missing.txt'], '--frame-list missing.txt: is not'),
+        (['--out', 'hall', '--frame-list', '.'], '--frame-list .: is a folder, a file is needed'),
+        (['--out', 'hall', '--max-frames', '-1'], '--max-frames is -1'),
+        (['--out', 'hall', '--duration-s', 'nan'], '--duration-s is nan'),
+        (['--out', 'hall', '--map-frame', 'a b'], "--map-frame 'a b': is no name of a frame"),
+        (['--out', 'hall', '--odometry-topic', '/odom'], '--odometry-topic belongs to a bag'),
+        (['--out', '~nosuchuser/hall'], '--out ~nosuchuser/hall'),
     ],
 )
 def test_what_cannot_be_done_is_said_and_leaves_nothing(
@@ -96,3 +102,57 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(
     assert cli.main(['map', 'folder', str(sequence), *options]) == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_camera_that_is_assumed_is_announced_and_stored(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / 'own'
+    shutil.copytree(sequence, folder)
+    (folder / 'intrinsics.txt').unlink()
+    command = ['map', 'folder', str(folder), '--out', str(tmp_path / 'map')]
+    assert cli.main(command) == 1
+    assert 'write this file, with one line "fx fy cx cy width' in capsys.readouterr().err
+    for path in folder.glob('*.png'):
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert picture is not None
+        cv2.imwrite(str(path), cv2.resize(picture, (640, 480), interpolation=cv2.INTER_NEAREST))
+    assert cli.main([*command, '--settings.fusion.voxel-m', '0.02']) == 0
+    said = 'own/intrinsics.txt: missing; assumed is a Kinect of the TUM benchmark: fx 525, fy 525'
+    assert said in capsys.readouterr().err
+    assert str(load_map(tmp_path / 'map').facts['remarks']).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--out', '.'], '--out .: exists already'),
+        (['--out', 'file/bag'], 'file is a file, not a folder'),
+        (['--out', 'bag', '--frame-list', 'none'], '--frame-list none: is not there'),
+        (['--out', 'bag', '--tf', 'a b'], "--tf 'a b': is no name of a frame"),
+        (['--out', 'bag', '--tf', '/camera'], 'the frame of the camera itself'),
+    ],
+)
+def test_a_bag_that_cannot_be_made_is_said_and_leaves_nothing(
+    sequence: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('')
+    assert cli.main(['bag', str(sequence), *options]) == 1
+    assert message in ' '.join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_frames_of_a_bag_without_a_pose_are_counted(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'bag'
+    assert cli.main(['bag', str(sequence), '--out', str(out), '--tf', 'hall']) == 0
+    said = capsys.readouterr().err
+    assert '3 frames' in said
+    assert '1 frames are without TF: groundtruth.txt has no pose within 0.02 s' in said

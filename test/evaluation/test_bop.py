@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -206,6 +207,59 @@ def test_a_part_of_the_set(root: Path, tmp_path: Path) -> None:
         BopEvaluation(root, tmp_path / 'a.json', objects='cup').run(stages(), registered, QUIET)
     with pytest.raises(GsPoseError, match='no object 7'):
         BopEvaluation(root, tmp_path / 'a.json', objects='7').run(stages(), registered, QUIET)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'root': Path('nowhere')}, '--root .*nowhere: is not there'),
+        ({'json': Path('folder')}, '--json .*folder: is a folder, it is to be a file'),
+        ({'json': Path('file/a.json')}, '--json .*file is a file, not a folder'),
+        ({'report': Path('file')}, '--report .*file: is a file, it is to be a folder'),
+        ({'db': Path('file')}, '--db .*file: is a file, it is to be a folder'),
+        ({'db': Path('~nosuchuser/db')}, '--db ~nosuchuser'),
+        ({'images': -1}, '--images is -1'),
+        ({'refs_views': -1}, '--refs-views is -1'),
+        ({'min_visibility': 30.0}, '--min-visibility is 30'),
+        ({'min_visibility': float('nan')}, '--min-visibility is nan'),
+        ({'objects': '1,,2'}, 'numbers and commas'),
+        ({'objects': '-1'}, 'numbers and commas'),
+        ({'refs_split': 'nowhere'}, 'nowhere: there is no such folder'),
+        ({'refs_split': 'train:0-0', 'objects': '1,2'}, 'no image shows object 2'),
+    ],
+)
+def test_options_are_checked_before_anything_is_registered(
+    root: Path,
+    tmp_path: Path,
+    change: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').write_text('')
+    path = root / 'train' / '000001' / 'scene_gt.json'
+    kept = path.read_text()
+    truth = json.loads(kept)
+    if 'objects' in change:
+        # Image 0 shows the first object alone.
+        path.write_text(json.dumps({**truth, '0': truth['0'][:1]}))
+        info_path = path.with_name('scene_gt_info.json')
+        kept_info = info_path.read_text()
+        info = json.loads(kept_info)
+        info_path.write_text(json.dumps({**info, '0': info['0'][:1]}))
+
+    def never(name: str, views: Sequence[RegistrationView]) -> ObjectReference:
+        raise AssertionError(name)
+
+    run = replace(BopEvaluation(root, tmp_path / 'a.json'), **change)
+    try:
+        with pytest.raises(GsPoseError, match=message):
+            run.run(stages(), never, QUIET)
+    finally:
+        if 'objects' in change:
+            path.write_text(kept)
+            info_path.write_text(kept_info)
 
 
 def test_the_command_line_says_what_the_issue_says(tmp_path: Path) -> None:

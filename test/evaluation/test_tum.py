@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ from gs_pose_ros.datasets.rgbd_sequences import (
 )
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import Status
-from gs_pose_ros.evaluation import camera_protocols
+from gs_pose_ros.evaluation import camera_protocols, tum
 from gs_pose_ros.evaluation.camera_run import FramePose
 from gs_pose_ros.evaluation.tum import TumEvaluation
 from gs_pose_ros.frame import RGBDFrame
@@ -241,6 +244,52 @@ def test_what_cannot_be_evaluated_is_named(
     ):
         with pytest.raises(GsPoseError, match=message):
             TumEvaluation(room, **options).run(QUIET)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'json': Path('folder')}, '--json .*folder: is a folder, it is to be a file'),
+        ({'report': Path('file/report')}, '--report .*file is a file, not a folder'),
+        ({'query_frames': Path('folder')}, '--query-frames .*is a folder, a file is needed'),
+        ({'query_frames': Path('none')}, '--query-frames none: is not there'),
+        ({'protocol': 'b', 'map_root': Path('file')}, '--map-root file: is a file'),
+        ({'max_pairs': -1}, '--max-pairs is -1'),
+        ({'paper_pairs': -2}, '--paper-pairs is -2'),
+        ({'voxel_m': -0.01}, '--voxel-m is -0.01'),
+        ({'voxel_m': float('nan')}, '--voxel-m is nan'),
+    ],
+)
+def test_options_are_checked_before_anything_is_read(
+    room: Path,
+    tmp_path: Path,
+    change: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setattr(tum, 'read_sequence', None)
+    with pytest.raises(GsPoseError, match=message):
+        replace(TumEvaluation(room), **change).run(QUIET)
+
+
+def test_what_is_left_out_of_a_sequence_is_in_the_report(room: Path, tmp_path: Path) -> None:
+    partial = tmp_path / 'partial'
+    shutil.copytree(room, partial)
+    (partial / 'rgb' / '000001.png').unlink()
+    lost = (partial / 'groundtruth.txt').read_text().split('\n')[4].split()[0]
+    (partial / 'groundtruth.txt').write_text(
+        re.sub(
+            rf'^{lost} .*$', lost + ' nan' * 7, (room / 'groundtruth.txt').read_text(), flags=re.M
+        )
+    )
+    figures = TumEvaluation(partial, max_pairs=1).run(QUIET)
+    assert figures['remarks'] == [
+        'partial/groundtruth.txt: 1 of 6 rows hold NaN or infinity and are left out',
+        '1 pictures are left out: its picture of rgb.txt is missing, as rgb/000001.png',
+    ]
 
 
 def test_a_lost_frame_is_lost_without_a_reason_too(room: Path) -> None:
