@@ -7,29 +7,30 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.datasets.picture_file import as_rgb, read_picture, read_picture_header
+from gs_pose_ros.datasets.assumed_camera import (
+    SEVEN_SCENES,
+    TUM,
+    camera_of,
+    check_unit,
+    folder_name,
+)
+from gs_pose_ros.datasets.sequence_frame import RecordedSequence, SequenceFrame
 from gs_pose_ros.datasets.text_rows import read_rows
 from gs_pose_ros.datasets.tum_files import (
-    INTRINSICS_LINE,
     Trajectory,
     checked_position,
-    read_intrinsics,
     read_picture_list,
     read_trajectory,
     read_tum_trajectory,
     write_tum_trajectory,
 )
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.geometry.camera import Camera
 
 __all__ = [
     'RecordedSequence',
@@ -44,78 +45,6 @@ __all__ = [
 
 # Colour and depth of one moment, and a frame and its true pose, are apart by less (TUM's tools).
 _TOGETHER_S = 0.02
-_INVALID = 65535  # of 7-Scenes
-
-
-@dataclass(frozen=True)
-class _Assumed:
-    """What a benchmark says of its cameras, for folders without intrinsics.txt."""
-
-    camera: Camera
-    depth_units: float  # per metre
-    whose: str
-
-
-# freiburg1's, and the undistorted defaults of the other two.
-_TUM = _Assumed(Camera(525.0, 525.0, 319.5, 239.5, 640, 480), 5000.0, 'the TUM benchmark')
-_SEVEN_SCENES = _Assumed(Camera(585.0, 585.0, 320.0, 240.0, 640, 480), 1000.0, '7-Scenes')
-
-
-@dataclass(frozen=True)
-class SequenceFrame:
-    """One moment of a sequence, not read yet."""
-
-    stamp_ns: int
-    color: Path
-    depth: Path
-    camera: Camera
-    depth_units: float  # per metre
-    T_world_cam: NDArray[np.float64] | None  # [4, 4] where the truth is known
-    why_no_pose: str = ''  # where it is not
-
-    @property
-    def number(self) -> str:
-        """The name of the picture without its ending, as lists of frames give it."""
-        return self.color.stem
-
-    def read(self) -> RGBDFrame:
-        """Colour and depth.
-
-        Raises:
-            GsPoseError: a picture is missing, broken, or of another size than the camera's.
-
-        """
-        color, depth = read_picture(self.color), read_picture(self.depth)
-        for path, image in ((self.color, color), (self.depth, depth)):
-            _check_size(path, image.shape[1], image.shape[0], self.camera)
-        if depth.dtype != np.uint16 or depth.ndim != 2:
-            channels = 1 if depth.ndim == 2 else depth.shape[2]
-            raise GsPoseError(
-                f'{self.depth}: depth is 16 bit with one channel, this is {depth.dtype} with '
-                f'{channels}'
-            )
-        metres = np.where(depth == _INVALID, 0, depth).astype(np.float32) / self.depth_units
-        return RGBDFrame.from_uint8(as_rgb(self.color, color), metres, self.camera, self.stamp_ns)
-
-
-@dataclass(frozen=True)
-class RecordedSequence(Sequence[SequenceFrame]):
-    """The frames of a folder in the order of time, and what is to be said of it."""
-
-    frames: Sequence[SequenceFrame]
-    # Pictures that make no frame: the stamp (ns) and the reason of each.
-    missed: Sequence[tuple[int, str]] = ()
-    remarks: Sequence[str] = ()  # what was assumed or left out, for whoever waits for the result
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    @overload
-    def __getitem__(self, index: int) -> SequenceFrame: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[SequenceFrame]: ...
-    def __getitem__(self, index: int | slice) -> SequenceFrame | Sequence[SequenceFrame]:
-        return self.frames[index]
 
 
 def read_sequence(root: Path) -> RecordedSequence:
@@ -178,10 +107,10 @@ def read_tum(root: Path) -> RecordedSequence:
             f'{root}: none of the {len(colors)} pictures of rgb.txt makes a frame: '
             f'{_counted(why for _, why in missed) or "it is empty"}{_clocks(colors, depths)}'
         )
-    camera, units, remarks = _camera(root, pairs[0][1], _TUM)
+    camera, units, remarks = camera_of(root, pairs[0][1], TUM)
     if truth.left_out:
         remarks.append(
-            f'{_name(root)}/groundtruth.txt: {truth.left_out} of '
+            f'{folder_name(root)}/groundtruth.txt: {truth.left_out} of '
             f'{truth.left_out + len(truth.stamps)} rows hold NaN or infinity and are left out'
         )
     frames = []
@@ -189,7 +118,7 @@ def read_tum(root: Path) -> RecordedSequence:
         T = _interpolated(truth.stamps, truth.poses, stamp)
         why = why_no_pose if T is None else ''
         frames.append(SequenceFrame(_ns(stamp), color, depth, camera, units, T, why))
-    return RecordedSequence(frames, tuple(missed), tuple(remarks))
+    return _checked(root, RecordedSequence(frames, tuple(missed), tuple(remarks)))
 
 
 def read_seven_scenes(root: Path, fps: float = 30.0) -> RecordedSequence:
@@ -226,12 +155,12 @@ def read_seven_scenes(root: Path, fps: float = 30.0) -> RecordedSequence:
     if not found:
         reasons = _counted(why for _, why in missed) or 'there are none'
         raise GsPoseError(f'{root}: no picture makes a frame: {reasons}')
-    camera, units, remarks = _camera(root, found[0][1], _SEVEN_SCENES)
+    camera, units, remarks = camera_of(root, found[0][1], SEVEN_SCENES)
     frames = [
         SequenceFrame(stamp_ns, color, depth, camera, units, T, why)
         for stamp_ns, color, depth, T, why in found
     ]
-    return RecordedSequence(frames, tuple(missed), tuple(remarks))
+    return _checked(root, RecordedSequence(frames, tuple(missed), tuple(remarks)))
 
 
 def chosen(frames: Sequence[SequenceFrame], path: Path) -> list[SequenceFrame]:
@@ -270,41 +199,10 @@ def chosen(frames: Sequence[SequenceFrame], path: Path) -> list[SequenceFrame]:
     return list(out.values())
 
 
-def _camera(root: Path, picture: Path, assumed: _Assumed) -> tuple[Camera, float, list[str]]:
-    """The camera, the units of depth in a metre, and a remark where both are assumed."""
-    path = root / 'intrinsics.txt'
-    header = read_picture_header(picture)
-    if path.exists():
-        camera, units = read_intrinsics(path)
-        _check_size(picture, header.width, header.height, camera)
-        return camera, units, []
-    camera, units = assumed.camera, assumed.depth_units
-    if (header.height, header.width) != camera.shape:
-        raise GsPoseError(
-            f'{path}: missing, and {picture} is {header.width} x {header.height}, not '
-            f'{camera.width} x {camera.height} as with the Kinects of {assumed.whose}: write this '
-            f'file, with one line "{INTRINSICS_LINE}"'
-        )
-    remark = (
-        f'{_name(root)}/intrinsics.txt: missing; assumed is a Kinect of {assumed.whose}: '
-        f'fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.cx:g}, cy {camera.cy:g}, '
-        f'and {units:g} units of depth in a metre (1000 if in millimetres). For any '
-        f'other camera write this file, with one line "{INTRINSICS_LINE}"'
-    )
-    return camera, units, [remark]
-
-
-def _name(root: Path) -> str:
-    """The folder without those above it: remarks go into results, which are published."""
-    return root.resolve().name
-
-
-def _check_size(path: Path, width: int, height: int, camera: Camera) -> None:
-    if (height, width) != camera.shape:
-        raise GsPoseError(
-            f'{path}: is {width} x {height}, its camera {camera.width} x {camera.height} '
-            '(intrinsics.txt says which)'
-        )
+def _checked(root: Path, sequence: RecordedSequence) -> RecordedSequence:
+    if not (root / 'intrinsics.txt').exists():
+        check_unit(root, sequence)
+    return sequence
 
 
 def _matrix(path: Path) -> tuple[NDArray[np.float64] | None, str]:
