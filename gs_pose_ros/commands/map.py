@@ -62,7 +62,7 @@ class BuildMap:
             GsPoseError: the frames cannot be used, or the map cannot be stored.
 
         """
-        console = Console(stderr=True)
+        console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         out = self._checked_out()
         begin = time.perf_counter()
         stored = self._built(console)
@@ -107,7 +107,7 @@ class BuildMap:
 
         def note(text: str) -> None:
             notes.append(text)
-            console.print(text, soft_wrap=True)
+            console.print(text)
 
         frames = source.frames(
             missed=lambda _, why: missed.update([why]),
@@ -131,7 +131,7 @@ class BuildMap:
                 }
             )
         for reason, count in missed.most_common():
-            console.print(f'{count} frames are left out: {reason}', soft_wrap=True)
+            console.print(f'{count} frames are left out: {reason}')
         if left_out:
-            console.print(left_out_text(left_out), soft_wrap=True)
+            console.print(left_out_text(left_out))
         return stored

@@ -100,14 +100,14 @@ class Register:
             bag=self.bag,
         )
         database = ObjectDatabase(writable_folder(self.db))
-        console = Console(stderr=True)
+        console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         found = source.views()
         settings = self.settings
         if found.box is not None:
             low, high = (tuple(map(float, corner)) for corner in found.box)
             settings = replace(settings, box=(low, high))
         for note in found.notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            console.print(note)
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task(self.object_id, total=1.0)
 

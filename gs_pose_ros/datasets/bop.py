@@ -23,7 +23,7 @@ from gs_pose_ros.datasets.json_file import (
     numbers,
     whole_number,
 )
-from gs_pose_ros.datasets.picture_file import as_rgb, read_picture
+from gs_pose_ros.datasets.picture_file import as_rgb, read_picture, read_upright_picture
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
@@ -93,12 +93,13 @@ class BopImage:
         """RGB [H, W, 3]; grey pictures have three equal channels.
 
         Raises:
-            GsPoseError: the picture is missing, unreadable, or has not 8 bits a channel.
+            GsPoseError: the picture is missing, unreadable, turned by EXIF, or has not 8 bits a
+                channel.
 
         """
         if self.color_path is None:
             raise GsPoseError(f'image {self.name} of the set has no picture')
-        return as_rgb(self.color_path, read_picture(self.color_path))
+        return as_rgb(self.color_path, read_upright_picture(self.color_path))
 
     def read_depth(self, shape: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         """Depth [H, W] in m, 0 where invalid; None where the set has none.

@@ -23,9 +23,29 @@ def read_picture(path: Path) -> NDArray[Any]:
         GsPoseError: missing, no regular file, no picture, damaged, or larger than 64 megapixels.
 
     """
-    data = np.frombuffer(_read(path)[0], np.uint8)
+    return _decoded(path, _read(path)[0])
+
+
+def read_upright_picture(path: Path) -> NDArray[Any]:
+    """The pixels of a picture that viewers show as it is stored.
+
+    Raises:
+        GsPoseError: as `read_picture`; or EXIF turns it, and nobody knows to which of the two its
+            camera and poses belong.
+
+    """
+    data, header = _read(path)
+    if header.orientation != 1:
+        raise GsPoseError(
+            f'{path}: EXIF orientation {header.orientation} turns this picture on the screen; '
+            'store it without that mark, as its camera and masks have it'
+        )
+    return _decoded(path, data)
+
+
+def _decoded(path: Path, data: bytes) -> NDArray[Any]:
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.datasets.picture_file import as_rgb, read_picture
+from gs_pose_ros.datasets.picture_file import as_rgb, read_picture, read_upright_picture
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry.camera import Camera
@@ -42,7 +42,7 @@ class SequenceFrame:
             GsPoseError: a picture is missing, broken, or of another size than the camera's.
 
         """
-        color, depth = read_picture(self.color), read_picture(self.depth)
+        color, depth = read_upright_picture(self.color), read_picture(self.depth)
         for path, image in ((self.color, color), (self.depth, depth)):
             check_size(path, image.shape[1], image.shape[0], self.camera)
         if depth.dtype != np.uint16 or depth.ndim != 2:

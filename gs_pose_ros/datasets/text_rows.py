@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from gs_pose_ros.datasets.regular_file import opened
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.regular_files import read_regular
 
 _MOST_BYTES = 2**28  # three million poses
 _SHOWN = 60  # characters of a word in a message
@@ -67,8 +67,7 @@ def read_rows(path: Path) -> list[TextRow]:
         GsPoseError: it is missing, no regular file, too large, or no such text.
 
     """
-    with opened(path, _MOST_BYTES) as file:
-        content = file.read()
+    content = read_regular(path, _MOST_BYTES)
     try:
         text = content.decode('utf-8-sig')
     except UnicodeDecodeError as error:

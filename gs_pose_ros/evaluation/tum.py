@@ -181,7 +181,7 @@ class TumEvaluation:
         reasons = Counter(why for _, why in recorded.missed)
         told += [f'{count} pictures are left out: {why}' for why, count in reasons.most_common()]
         for text in told:
-            console.print(text, soft_wrap=True)
+            console.print(text, soft_wrap=True, markup=False, highlight=False)
             # Without the folders of the machine: results are published.
             remarks.append(text.replace(f'{root}{os.sep}', ''))
         return recorded

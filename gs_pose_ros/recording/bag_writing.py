@@ -173,15 +173,25 @@ class WriteBag:
         if self.frame_list is not None:
             frames = chosen(frames, existing_file(self.frame_list, '--frame-list'))
         for text in sequence.remarks:
-            console.print(text, soft_wrap=True)
+            console.print(text, soft_wrap=True, markup=False, highlight=False)
         write_bag(out, sequence_messages(frames, self.tf))
-        console.print(f'{out}: {len(frames)} frames')
+        console.print(f'{out}: {len(frames)} frames', markup=False)
         left_out = Counter(why for _, why in sequence.missed if self.frame_list is None)
         for reason, count in left_out.most_common():
-            console.print(f'{count} pictures are left out: {reason}', soft_wrap=True)
+            console.print(
+                f'{count} pictures are left out: {reason}',
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
         without = Counter(frame.why_no_pose for frame in frames if frame.T_world_cam is None)
         for reason, count in without.most_common() if self.tf else ():
-            console.print(f'{count} frames are without TF: {reason}', soft_wrap=True)
+            console.print(
+                f'{count} frames are without TF: {reason}',
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
 
 
 def _quaternion(T: NDArray[np.float64]) -> Any:

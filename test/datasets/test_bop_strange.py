@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from gs_pose_ros.datasets.bop import BopImage, read_bop_split
 from gs_pose_ros.datasets.bop_models import read_bop_models
@@ -168,6 +169,15 @@ def test_a_picture_of_16_bit_is_refused_and_its_alpha_is_left_out(scene: Path) -
     assert first(scene).read_color()[0, 0].tolist() == [30, 20, 10]
     write(scene / 'rgb' / '000000.png', np.full(SIZE, 700, np.uint16))
     with pytest.raises(GsPoseError, match=r'rgb/000000\.png.*uint16'):
+        first(scene).read_color()
+
+
+def test_a_picture_that_exif_turns_is_refused(scene: Path) -> None:
+    (scene / 'rgb' / '000000.png').unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.new('RGB', (W, H)).save(scene / 'rgb' / '000000.jpg', exif=exif)
+    with pytest.raises(GsPoseError, match=r'000000\.jpg: EXIF orientation 3 turns this picture'):
         first(scene).read_color()
 
 
