@@ -30,6 +30,7 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 
 _ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # the first that is there is read
+_LOSSY = ('.jpg', '.jpeg')
 # No lens gets nearer to the origin of an object. An object of a set in metres is nearer.
 _NEAREST_MM, _FARTHEST_MM = 10.0, 1e7
 # Depth in 16 bit reaches farther than the first, and has finer steps than the second.
@@ -57,6 +58,8 @@ class BopInstance:
         """
         if self.mask_path is None:
             return None
+        if self.mask_path.suffix.lower() in _LOSSY:
+            raise GsPoseError(f'{self.mask_path}: a mask is none in JPEG, which blurs it: use PNG')
         values = read_picture(self.mask_path)
         if values.ndim == 3:
             if values.shape[2] == 4 and np.ptp(values[..., 3]) and not np.ptp(values[..., :3]):
@@ -169,17 +172,12 @@ def read_bop_split(root: Path, split: str, with_pictures: bool = True) -> list[B
     folder_name, _, range_text = split.partition(':')
     folder = root / folder_name
     first, last = _image_range(split, range_text)
-    if (folder / 'scene_camera.json').is_file():
-        scenes = [folder]
-    else:
-        scenes = sorted(path.parent for path in folder.glob('*/scene_camera.json'))
-    if not scenes:
-        raise GsPoseError(f'{folder}: {_no_scene(folder)}')
-    images = [image for scene in scenes for image in _read_scene(scene)]
+    images = [image for scene in _scenes(folder) for image in _read_scene(scene)]
     if with_pictures:
         images = [image for image in images if image.color_path is not None]
     if not images:
-        found = ', '.join(sorted({path.name for scene in scenes for path in scene.iterdir()})[:20])
+        there = {path.name for scene in _scenes(folder) for path in scene.iterdir()}
+        found = ', '.join(sorted(there)[:20])
         raise GsPoseError(
             f'{folder}: holds no picture of an image in scene_camera.json (rgb/NNNNNN or '
             f'gray/NNNNNN, {" ".join(_ENDINGS)}); there are: {found}'
@@ -197,6 +195,20 @@ def _image_range(split: str, text: str) -> tuple[float, float]:
     if match is None:
         raise GsPoseError(f'split {split!r}: after the colon goes FIRST-LAST')
     return int(match[1]), int(match[2])
+
+
+def _scenes(folder: Path) -> list[Path]:
+    """The folders of scenes: it itself, or those in it."""
+    try:
+        if (folder / 'scene_camera.json').is_file():
+            return [folder]
+        scenes = sorted(path.parent for path in folder.glob('*/scene_camera.json'))
+        reason = '' if scenes else _no_scene(folder)
+    except OSError as error:  # a name too long, links in a circle
+        raise GsPoseError(f'{str(folder)[:200]}: not readable: {error.strerror}') from error
+    if reason:
+        raise GsPoseError(f'{folder}: {reason}')
+    return scenes
 
 
 def _no_scene(folder: Path) -> str:

@@ -58,12 +58,16 @@ def read_sequence(root: Path) -> RecordedSequence:
 
     """
     root = Path(root)
-    if (root / 'rgb.txt').exists():
-        return read_tum(root)
-    if next(root.glob('frame-*.color.*'), None) is not None:
-        return read_seven_scenes(root)
-    if not root.is_dir():
-        what = 'is a file, not the folder of a sequence' if root.exists() else 'no such folder'
+    try:
+        if (root / 'rgb.txt').exists():
+            return read_tum(root)
+        if next(root.glob('frame-*.color.*'), None) is not None:
+            return read_seven_scenes(root)
+        is_there, is_folder = root.exists(), root.is_dir()
+    except OSError as error:  # a name too long, links in a circle
+        raise GsPoseError(f'{str(root)[:200]}: not readable: {error.strerror}') from error
+    if not is_folder:
+        what = 'is a file, not the folder of a sequence' if is_there else 'no such folder'
         raise GsPoseError(f'{root}: {what}')
     raise GsPoseError(f'{root}: has neither rgb.txt (TUM) nor frame-*.color.png (7-Scenes)')
 

@@ -95,6 +95,13 @@ def test_a_mask_in_alpha_alone_is_refused(scene: Path) -> None:
         views(scene)
 
 
+def test_a_mask_in_jpeg_is_refused(scene: Path) -> None:
+    (scene / 'mask_visib' / '000000_000000.png').unlink()
+    write(scene / 'mask_visib' / '000000_000000.jpg', np.full(SIZE, 255, np.uint8))
+    with pytest.raises(GsPoseError, match=r'000000_000000\.jpg: a mask is none in JPEG'):
+        views(scene)
+
+
 def test_a_mask_of_another_size_is_refused(scene: Path) -> None:
     write(scene / 'mask_visib' / '000000_000000.png', np.full((H // 2, W // 2), 255, np.uint8))
     with pytest.raises(GsPoseError, match=r'000000_000000\.png: is 32 x 24, its picture 64 x 48'):
@@ -224,6 +231,10 @@ def test_sets_of_several_sensors_are_named_with_what_to_do(scene: Path, where: s
 def test_what_is_no_split_is_said(scene: Path) -> None:
     with pytest.raises(GsPoseError, match=r'scene_gt\.json: is a file, not a folder'):
         read_bop_split(scene, 'scene_gt.json')
+    (scene / 'loop').symlink_to(scene / 'loop')
+    for name in ('x' * 300, 'loop', 'a\0b', 'none'):
+        with pytest.raises(GsPoseError, match=r'no such folder|not readable'):
+            read_bop_split(scene, name)
 
 
 def test_a_byte_order_mark_and_leading_zeros_are_read(scene: Path) -> None:

@@ -277,8 +277,11 @@ def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / 'a.mcap').write_bytes(b'x')
     with pytest.raises(GsPoseError, match=r'a\.mcap: is a file, not the folder'):
         read_sequence(tmp_path / 'a.mcap')
-    with pytest.raises(GsPoseError, match='b: no such folder'):
-        read_sequence(tmp_path / 'b')
+    for name, said in (('b', 'b: no such folder'), ('x' * 300, 'not readable'), ('l', 'l: ')):
+        (tmp_path / 'l').unlink(missing_ok=True)
+        (tmp_path / 'l').symlink_to(tmp_path / 'l')
+        with pytest.raises(GsPoseError, match=said):
+            read_sequence(tmp_path / name)
 
 
 # --- Lists of frames ---------------------------------------------------------------------------
