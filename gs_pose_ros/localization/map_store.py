@@ -98,6 +98,11 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise GsPoseError(f'{path}: is there already; set overwrite')
 
 
+def clear_leftovers(path: Path) -> None:
+    """Put right or remove what killed processes left of maps in the folder of this one."""
+    _store(path).clear_leftovers()
+
+
 def _store(path: Path) -> FolderStore:
     return FolderStore(path.parent, 'map', _FILES)
 

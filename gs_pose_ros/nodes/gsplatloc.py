@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,6 +31,7 @@ from gs_pose_ros.msg import CameraLocalization, ObjectPoseArray
 from gs_pose_ros.nodes.camera_frames import CameraFrames
 from gs_pose_ros.nodes.camera_output import CameraOutput, OutputSettings
 from gs_pose_ros.nodes.map_service import MapService
+from gs_pose_ros.nodes.runtime.allowed_paths import usable_path
 from gs_pose_ros.nodes.runtime.conversions import pose_to_message
 from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
@@ -115,7 +115,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
             rehearse(self.settings.tracker.localizer)  # `paper` would take minutes
             self.get_logger().info(f'ready after {watch():.1f} s')
         if self.settings.map:
-            self._open(Path(self.settings.map).expanduser())
+            self._open(self.settings.map)
 
     def activate(self) -> None:
         """Start to take images."""
@@ -155,9 +155,9 @@ class LocalizerNode(Stage[LocalizerSettings]):
 
     # ---- the map ----
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: str) -> None:
         try:
-            self._maps.open(path)
+            self._maps.open(usable_path(path))
             self.fault('map', '')
         except GsPoseError as error:  # another may be loaded or built: no reason to end
             self.fault('map', str(error))

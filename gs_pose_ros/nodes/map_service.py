@@ -11,7 +11,13 @@ from std_srvs.srv import Trigger
 
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.localization.map_builder import MapBuilder
-from gs_pose_ros.localization.map_store import StoredMap, check_free, load_map, save_map
+from gs_pose_ros.localization.map_store import (
+    StoredMap,
+    check_free,
+    clear_leftovers,
+    load_map,
+    save_map,
+)
 from gs_pose_ros.msg import MapProgress
 from gs_pose_ros.nodes.map_building import MapBuilding, MapJob
 from gs_pose_ros.nodes.runtime.allowed_paths import allowed_path
@@ -56,6 +62,7 @@ class MapService:
             GsPoseError: it cannot be read; the present map is kept.
 
         """
+        clear_leftovers(path)
         stored = load_map(path)
         self._use(stored)
         return stored

@@ -6,8 +6,6 @@ that it names. Registrations run one after the other in the background.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +15,16 @@ from typing import Any
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
 from gs_pose_ros.nodes.registration_jobs import RegisterMethod, RegistrationJobs
-from gs_pose_ros.nodes.runtime.allowed_paths import allowed_path
+from gs_pose_ros.nodes.runtime.allowed_paths import allowed_path, usable_path
 from gs_pose_ros.nodes.runtime.conversions import object_to_message
 from gs_pose_ros.nodes.runtime.frame_input import InputSettings
 from gs_pose_ros.nodes.runtime.live_recording import LiveRecording
+from gs_pose_ros.nodes.runtime.object_watch import some_of
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage, StageSettings, run
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+from gs_pose_ros.objects.database_copy import copy_database
+from gs_pose_ros.objects.leftovers import clear_leftovers
 from gs_pose_ros.objects.registration import RegistrationSettings, register
 from gs_pose_ros.srv import (
     CancelRegistration,
@@ -60,7 +61,12 @@ class DatabaseNode(Stage[DatabaseSettings]):
 
     def configure(self) -> None:
         """Open the database and offer the services."""
-        self._open(Path(self.settings.database).expanduser())
+        root = usable_path(self.settings.database)
+        self._database, self._infos = ObjectDatabase(root), dict[str, ObjectInfo]()
+        try:
+            self._open(root)
+        except GsPoseError as error:  # another may be loaded: no reason to end
+            self.fault('database', str(error))
         self._list_out = self.advertise(ObjectList, '~/objects', QOS_LATCHED)
         progress_out = self.advertise(RegistrationProgress, '~/progress')
         self._jobs = RegistrationJobs(
@@ -96,13 +102,14 @@ class DatabaseNode(Stage[DatabaseSettings]):
 
     def _open(self, root: Path, must_exist: bool = False) -> None:
         """Use this directory from now on."""
-        if (root.exists() or must_exist) and not root.is_dir():
-            raise GsPoseError(f'{root}: no such directory')
         try:
+            if (root.exists() or must_exist) and not root.is_dir():
+                raise GsPoseError(f'{root}: no such directory')
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GsPoseError(f'{root}: {error.strerror}') from error
         database = ObjectDatabase(root.resolve())
+        clear_leftovers(database)
         infos = _read(database, {})  # may take seconds: the others answer from the old one
         with self._changing:
             self._database, self._infos = database, infos
@@ -111,13 +118,19 @@ class DatabaseNode(Stage[DatabaseSettings]):
     def _reload(self) -> None:
         """Look at what is on disk; only changed objects are read."""
         with self._changing:
-            self._infos = _read(self._database, self._infos)
-            self._report()
+            try:
+                self._infos = _read(self._database, self._infos)
+            except GsPoseError as error:
+                self._infos = {}
+                self.fault('database', str(error))
+            else:
+                self._report()
 
     def _report(self) -> None:
         infos = self._infos
         broken = [i for i in infos.values() if i.status != ObjectInfo.STATUS_OK]
-        self.fault('broken', '; '.join(f'{i.object_id}: {i.reason}' for i in broken))
+        self.fault('database', '')
+        self.fault('broken', some_of(f'{i.object_id}: {i.reason}' for i in broken))
         self.get_logger().info(
             f'{self._database.root}: {len(infos) - len(broken)} objects, {len(broken)} broken'
         )
@@ -196,12 +209,13 @@ class DatabaseNode(Stage[DatabaseSettings]):
         self, request: SaveDatabase.Request, response: SaveDatabase.Response
     ) -> SaveDatabase.Response:
         try:
-            response.object_count = _copy(self._database, self._allowed(request.path))
+            target = self._allowed(request.path)
+            response.object_count, left_out = copy_database(self._database, target)
             response.success = True
+            if left_out:
+                response.message = f'left out, broken: {some_of(left_out.values())}'
         except GsPoseError as error:
             response.message = str(error)
-        except OSError as error:
-            response.message = f'{request.path}: {error}'
         return response
 
     def _list(
@@ -228,6 +242,7 @@ def _read(database: ObjectDatabase, known: Mapping[str, ObjectInfo]) -> dict[str
     """What is on disk, where it does not have the revision that is known."""
     infos: dict[str, ObjectInfo] = {}
     for object_id in database.object_ids():
+        revision = ''
         try:
             revision = database.revision(object_id)
             before = known.get(object_id)
@@ -237,26 +252,24 @@ def _read(database: ObjectDatabase, known: Mapping[str, ObjectInfo]) -> dict[str
                 infos[object_id] = object_to_message(database.load(object_id), revision)
         except GsPoseError as error:
             infos[object_id] = ObjectInfo(
-                object_id=object_id, status=ObjectInfo.STATUS_BROKEN, reason=str(error)
+                object_id=_sendable(object_id),
+                status=ObjectInfo.STATUS_BROKEN,
+                reason=_sendable(str(error)),
+                # What the disk refused may be read next time, without a change of the files.
+                revision='' if _is_of_disk(error) else revision,
             )
     return infos
 
 
-def _copy(database: ObjectDatabase, target: Path) -> int:
-    """Copy all readable objects to a directory that is empty or absent; all of them or nothing."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise GsPoseError(f'{target}: is there already and not empty')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    objects, _ = database.load_all()
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}-') as scratch:
-        copy = ObjectDatabase(Path(scratch) / 'objects')
-        copy.root.mkdir()
-        for reference in objects.values():
-            copy.save(reference)
-        if target.exists():
-            target.rmdir()
-        shutil.move(copy.root, target)
-    return len(objects)
+def _sendable(text: str) -> str:
+    """A text without the bytes of a name on disk that are no UTF-8, which no message takes."""
+    return text.encode(errors='backslashreplace').decode()
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None
 
 
 def _rehearse(reference: ObjectReference) -> None:

@@ -75,7 +75,7 @@ FORMAT_VERSION = 1
 _FILES = ('object.yaml', 'gaussians.ply', 'views.npz')
 _MEASURED = ('psnr_heldout_db', 'registration_s')  # facts that are numbers, for who shows them
 _THUMBNAIL = 'thumbnail.png'
-_PREPARED = '.prepared'  # no object has a leading dot in its name
+PREPARED = '.prepared'  # no object has a leading dot in its name
 _VIEW_ARRAYS = tuple(f.name for f in fields(ReferenceViews))
 
 
@@ -137,7 +137,7 @@ class ObjectDatabase:
             copy = StoredCopy(
                 reference.gaussians,
                 reference.views,
-                self.root / _PREPARED / object_id,
+                self.root / PREPARED / object_id,
                 self.revision(object_id),
             )
         return replace(reference, copy=copy)
@@ -173,7 +173,12 @@ class ObjectDatabase:
 
         """
         self._store.remove(object_id)
-        shutil.rmtree(self.root / _PREPARED / object_id, ignore_errors=True)
+        if not (self.root / PREPARED).is_symlink():  # a stranger's database may point anywhere
+            shutil.rmtree(self.root / PREPARED / object_id, ignore_errors=True)
+
+    def clear_leftovers(self) -> None:
+        """Put right what killed writers of objects left, see `leftovers` for all the rest."""
+        self._store.clear_leftovers()
 
 
 def _write(folder: Path, reference: ObjectReference) -> None:

@@ -120,7 +120,7 @@ class FolderStore:
 
     def clear_leftovers(self) -> None:
         """Put right what killed processes left; not while another writes, or where none may."""
-        with suppress(OSError, GsPoseError), os.scandir(self.root) as entries:
+        with suppress(OSError, ValueError, GsPoseError), os.scandir(self.root) as entries:
             left = {e.name[5:] for e in entries if e.name.startswith(('.new-', '.old-'))}
             if not left:
                 return
@@ -170,6 +170,7 @@ class FolderStore:
         if old.exists() and target.exists():
             self._delete(old)
         elif old.exists():
+            self.check_ours(old)
             with self._renaming():
                 old.rename(target)
         return old, new
@@ -190,11 +191,11 @@ class FolderStore:
             raise GsPoseError(
                 f'{shown_path(self.root)}: cannot be written: {_reason(error)}'
             ) from error
-        with _disk_errors(self.root):
-            with self._renaming():  # makes the file of the lock, for readers
+        with _disk_errors(self.root), locked(self.root / '.writer-lock', wait=wait):
+            # Makes the file of the other lock, for readers.
+            with suppress(BlockingIOError), locked(self.root / '.lock', wait=False):
                 pass
-            with locked(self.root / '.writer-lock', wait=wait):
-                yield
+            yield
 
     def _renaming(self) -> AbstractContextManager[None]:
         return locked(self.root / '.lock')

@@ -26,8 +26,14 @@ import gs_pose_ros
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.gaussians import Gaussians
 from gs_pose_ros.objects.database import ObjectReference, StoredCopy
+from gs_pose_ros.objects.file_lock import locked
 from gs_pose_ros.objects.splat_object import SplatObject
 from gs_pose_ros.objects.stored_arrays import read_arrays
+
+# In the folder of what is prepared: locked by who writes there, and how unfinished files begin.
+LOCK, TEMPORARY = '.lock', '.new-'
+# Of an object: four kinds of things with the settings of a few nodes; others are made again.
+_MOST_FILES = 24
 
 O = TypeVar('O', bound=SplatObject)  # noqa: E741 - an object
 K = TypeVar('K', bound=Hashable)
@@ -73,7 +79,7 @@ def prepared(make: Callable[[ObjectReference, K], V]) -> Callable[[ObjectReferen
         path = _path(reference.stored, make, settings)
         try:
             return _read(path, typing.get_type_hints(make)['return'])
-        except GsPoseError:
+        except (GsPoseError, TypeError, ValueError):  # damaged, or not what its maker makes
             value = make(reference, settings)
             _write(path, value)
             return value
@@ -123,14 +129,24 @@ def _write(path: Path, value: Any) -> None:
     arrays = {'value': value}
     if is_dataclass(value):
         arrays = {f.name: getattr(value, f.name) for f in fields(value)}
-    kind, source, _ = path.name.rsplit('-', 2)
     with contextlib.suppress(OSError):  # a read-only or full disk: it is made again next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Of a name of its own: other processes may do the same now.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix='.new-') as folder:
-            new = Path(folder) / path.name
-            np.savez(new, **arrays)
-            new.replace(path)
-        for other in path.parent.glob(f'{kind}-*'):
-            if not other.name.startswith(f'{kind}-{source}-'):
-                other.unlink(missing_ok=True)
+        # Held by all who write: who clears leftovers waits until nobody does.
+        with locked(path.parent.parent / LOCK, shared=True):
+            # Of a name of its own: other processes may do the same now.
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
+                new = Path(folder) / path.name
+                np.savez(new, **arrays)
+                new.replace(path)
+            _forget(path)
+
+
+def _forget(path: Path) -> None:
+    """Remove what others of its kind were made of, and the oldest of too many files."""
+    kind, source, _ = path.name.rsplit('-', 2)
+    for other in path.parent.glob(f'{kind}-*'):
+        if not other.name.startswith(f'{kind}-{source}-'):
+            other.unlink(missing_ok=True)
+    kept = sorted(path.parent.glob('*.npz'), key=lambda file: file.stat().st_mtime_ns)
+    for old in kept[:-_MOST_FILES]:
+        old.unlink(missing_ok=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
-from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.errors import GsPoseError, shown
 from gs_pose_ros.msg import ObjectInfo, ObjectList
 from gs_pose_ros.nodes.runtime.stage import QOS_LATCHED, Stage, Stopwatch
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
+
+_MOST_SHOWN = 10  # reasons in one text, which is sent once a second
 
 Prepare = Callable[[ObjectReference], None]
 
@@ -51,13 +53,12 @@ class ObjectWatch:
         """Why there is no object at all."""
         if not self.known:
             return f'no object list on {self._node.resolve_topic_name("object_database/objects")}'
-        broken = '; '.join(self.unusable.values())
+        broken = some_of(self.unusable.values())
         return f'no object can be used: {broken}' if broken else 'the object database is empty'
 
     def _on_list(self, msg: ObjectList) -> None:
         loaded: dict[str, tuple[tuple[str, str], ObjectReference]] = {}
         unusable: dict[str, str] = {}
-        database = ObjectDatabase(Path(msg.database))
         for info in msg.objects:
             version = (msg.database, info.revision)
             if info.status != ObjectInfo.STATUS_OK:
@@ -66,16 +67,17 @@ class ObjectWatch:
                 loaded[info.object_id] = before
             else:
                 try:
-                    loaded[info.object_id] = version, database.load(info.object_id)
+                    reference = _database(msg).load(info.object_id)
+                    loaded[info.object_id] = version, reference
                 except GsPoseError as error:
                     unusable[info.object_id] = str(error)
         new = [o for o, entry in loaded.items() if self._loaded.get(o) is not entry]
         self._loaded, self.known = loaded, True
         self.references = {object_id: entry[1] for object_id, entry in loaded.items()}
         self.unusable = unusable
-        self._node.fault('objects', '; '.join(unusable.values()))
+        self._node.fault('objects', some_of(unusable.values()))
         self._node.get_logger().info(
-            f'{len(loaded)} objects ({", ".join(loaded)}), {len(unusable)} unusable'
+            f'{len(loaded)} objects ({some_of(loaded, ", ")}), {len(unusable)} unusable'
         )
         for object_id in new:
             self._get_ready(self.references[object_id])
@@ -90,3 +92,24 @@ class ObjectWatch:
         except Exception as error:  # the node's boundary
             self._node.failed(error)
         self._node.get_logger().info(f'{reference.object_id} is ready after {watch():.1f} s')
+
+
+def some_of(texts: Iterable[str], between: str = '; ') -> str:
+    """The first ten of them, and how many there are more."""
+    texts = list(texts)
+    more = [f'and {len(texts) - _MOST_SHOWN} more'] if len(texts) > _MOST_SHOWN else []
+    return between.join([*texts[:_MOST_SHOWN], *more])
+
+
+def _database(msg: ObjectList) -> ObjectDatabase:
+    """The one that a list names.
+
+    Raises:
+        GsPoseError: it is none that objects could be in.
+
+    """
+    if not msg.database.startswith('/'):
+        raise GsPoseError(
+            f'the list of objects names the database {shown(repr(msg.database))}: no absolute path'
+        )
+    return ObjectDatabase(Path(msg.database))
