@@ -103,12 +103,11 @@ class DatabaseNode(Stage[DatabaseSettings]):
     def _open(self, root: Path, must_exist: bool = False) -> None:
         """Use this directory from now on."""
         try:
-            if (root.exists() or must_exist) and not root.is_dir():
-                raise GsPoseError(f'{root}: no such directory')
-            root.mkdir(parents=True, exist_ok=True)
+            if not must_exist and not root.exists():
+                root.mkdir(parents=True)
         except OSError as error:
-            raise GsPoseError(f'{root}: {error.strerror}') from error
-        database = ObjectDatabase(root.resolve())
+            raise GsPoseError(f'{root}: cannot be made: {error.strerror}') from error
+        database = ObjectDatabase(root)
         clear_leftovers(database)
         infos = _read(database, {})  # may take seconds: the others answer from the old one
         with self._changing:
@@ -240,6 +239,11 @@ class DatabaseNode(Stage[DatabaseSettings]):
 
 def _read(database: ObjectDatabase, known: Mapping[str, ObjectInfo]) -> dict[str, ObjectInfo]:
     """What is on disk, where it does not have the revision that is known."""
+    try:
+        if not database.root.is_dir():
+            raise GsPoseError(f'{database.root}: no such directory')
+    except OSError as error:
+        raise GsPoseError(f'{database.root}: {error.strerror}') from error
     infos: dict[str, ObjectInfo] = {}
     for object_id in database.object_ids():
         revision = ''

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gs_pose_ros.objects import prepared as module
 from gs_pose_ros.objects.database import ObjectDatabase, ObjectReference
 from gs_pose_ros.objects.prepared import once_per_object, prepared
+from test import damage
 from test.fakes import make_reference
+from test.mutations import examples, mutated_bytes
 
 
 @dataclass(frozen=True)
@@ -203,3 +207,46 @@ def test_it_goes_with_its_object(store: ObjectDatabase) -> None:
     store.remove('mug')
     assert not (store.root / '.prepared' / 'mug').exists()
     assert store.object_ids() == []
+
+
+@examples(20)
+@given(data=st.data())
+def test_any_mutation_of_a_file_is_made_anew_or_the_same(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    made.clear()
+    store = ObjectDatabase(tmp_path / 'objects')
+    if not store.root.exists():
+        store.save(make_reference())
+    expected = prepared(bank)(store.load('mug'), 2)
+    (path,) = files(store)
+    path.write_bytes(data.draw(mutated_bytes(path.read_bytes())))
+    again = prepared(bank)(store.load('mug'), 2)
+    np.testing.assert_array_equal(again.numbers, expected.numbers)
+    assert again.extent == expected.extent
+    with np.load(path) as archive:  # whole again, or never harmed
+        np.testing.assert_array_equal(archive['numbers'], expected.numbers)
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [damage.fifo, damage.folder, damage.huge, damage.squeezed, damage.link_to('/dev/zero')],
+)
+def test_what_is_no_file_of_numbers_is_made_anew(
+    store: ObjectDatabase, damage: Callable[[Path], None]
+) -> None:
+    expected = prepared(bank)(store.load('mug'), 2)
+    (path,) = files(store)
+    damage(path)
+    again = prepared(bank)(store.load('mug'), 2)
+    np.testing.assert_array_equal(again.numbers, expected.numbers)
+
+
+def test_only_so_many_files_are_kept(store: ObjectDatabase) -> None:
+    reference, kept = store.load('mug'), prepared(bank)
+    for settings in range(40):
+        kept(reference, settings)
+    assert len(files(store)) == 24
+    made.clear()
+    prepared(bank)(store.load('mug'), 39)  # the newest is among them
+    assert made == []
