@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from gs_pose_ros.datasets.rgbd_sequences import write_tum_trajectory
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.extras import POSE_EVALUATION, require_modules
 from gs_pose_ros.recording.bags import read_frames, read_transforms
-from gs_pose_ros.recording.camera_topics import CameraTopics, find_topics
+from gs_pose_ros.recording.camera_topics import BagInput, CameraTopics, find_topics
 
 if TYPE_CHECKING:
     from gs_pose_ros.clients.pose_collector import PoseCollector
@@ -58,6 +58,8 @@ class Replay:
     """The evaluation begins when no pose has come for so long."""
     namespace: str = 'gs_pose'
     """Of the nodes."""
+    camera: Annotated[BagInput, arg(name='')] = BagInput()
+    """With `trajectory` and `evaluate`: what of the bag is the camera."""
 
     def run(self) -> Evaluation | None:
         """Play the bag; with `evaluate`, report on the poses that came meanwhile.
@@ -76,7 +78,8 @@ class Replay:
             collector = PoseCollector(node, self.namespace) if self.evaluate else None
             camera = None
             if self.trajectory is not None:
-                camera = CameraCollector(node, find_topics(self.bag).color, self.namespace)
+                color = find_topics(self.bag, wanted=self.camera).color
+                camera = CameraCollector(node, color, self.namespace)
             player = BagPlayer(node, self.bag, self.rate, _pairs(self.remap), self.topics)
             console = Console(stderr=True)
             if player.left_out:
@@ -105,7 +108,7 @@ class Replay:
         from gs_pose_ros.evaluation.truth import read_truth
 
         assert self.evaluate is not None
-        topics = find_topics(self.bag, with_depth=False)
+        topics = find_topics(self.bag, with_depth=False, wanted=self.camera)
         frames = list(read_frames(self.bag, topics))
         names = {int(number): name for number, name in _pairs(self.names).items()}
         stamps = [frame.stamp_ns for frame in frames]

@@ -120,7 +120,7 @@ class MapBuilding:
             return job.source.frames(
                 missed=self._miss, left_out=self._leave_out, note=self._notes.append
             )
-        live = job.recording.stream(job.source.duration_s, self._enough)
+        live = job.recording.stream(job.source.duration_s, self._enough, self._leave_out)
         return job.source.frames(live, job.recording.tree, self._miss)
 
     def _miss(self, stamp_ns: int, reason: str) -> None:

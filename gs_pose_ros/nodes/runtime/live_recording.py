@@ -15,7 +15,7 @@ from tf2_msgs.msg import TFMessage
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.stage import Stage, Stopwatch
-from gs_pose_ros.recording.bags import BagFrame
+from gs_pose_ros.recording.bags import BagFrame, LeftOut
 from gs_pose_ros.recording.frame_decoding import stamp_to_ns, transform_from_message
 from gs_pose_ros.recording.transform_tree import TransformTree
 
@@ -61,16 +61,19 @@ class LiveRecording:
                 raise GsPoseError(_silence(seconds, input_))
         return [self._frame(images) for images in sets], self._tree
 
-    def stream(self, seconds: float, enough: threading.Event) -> Iterator[BagFrame]:
+    def stream(
+        self, seconds: float, enough: threading.Event, left_out: LeftOut
+    ) -> Iterator[BagFrame]:
         """The images as they come, for that long (0: no limit) and until `enough`.
 
-        Each is held back until its transforms are there; what is not taken in time is left out,
-        and so are images that cannot be used.
+        Each is held back until its transforms are there; what is not taken in time is left out.
+        `left_out(stamp_ns, reason)` is told of images that cannot be used.
 
         Raises:
-            GsPoseError: no image came; the message says what is missing.
+            GsPoseError: no image came, or none could be used; the message says why.
 
         """
+        used, reason = False, ''
         waiting: deque[tuple[Stopwatch, ImageSet]] = deque(maxlen=_WAITING)
 
         def keep(images: ImageSet) -> None:
@@ -82,14 +85,20 @@ class LiveRecording:
                 if not waiting or waiting[0][0]() < _TF_LATE_S:
                     enough.wait(0.01)
                     continue
+                images = waiting.popleft()[1]
                 try:
-                    frame = self._frame(waiting.popleft()[1])
+                    frame = self._frame(images)
                 except GsPoseError as error:
-                    self._node.get_logger().warning(str(error), throttle_duration_sec=5.0)
+                    reason = str(error)
+                    left_out(images.stamp_ns, reason)
+                    self._node.get_logger().warning(reason, throttle_duration_sec=5.0)
                     continue
+                used = True
                 yield frame
             if not input_.joined:
                 raise GsPoseError(_silence(watch(), input_))
+            if reason and not used:
+                raise GsPoseError(f'none of {input_.joined} images could be used: {reason}')
 
     @contextmanager
     def _listening(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -16,10 +17,12 @@ from gs_pose_ros.localization.map_store import StoredMap, load_map, save_map
 from gs_pose_ros.msg import CameraLocalization, MapProgress
 from gs_pose_ros.nodes.gsplatloc import LocalizerNode
 from gs_pose_ros.nodes.runtime.conversions import transform_to_message
+from gs_pose_ros.recording.bag_writing import write_bag
 from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.srv import BuildMap, LoadMap, SaveMap
-from test.localization.room import EYES, camera_pose, pose_error
-from test.nodes.conftest import World, header_at
+from test.localization.room import CAMERA, EYES, camera_pose, pose_error
+from test.nodes.conftest import World, header_at, image_message
+from test.recording.small_bags import recording
 
 from .conftest import FOUND, HERE, LOST, ODOM, OK, show, show_until, stored_map
 
@@ -116,17 +119,30 @@ def test_a_map_is_built_from_live_topics(
         ({'source': 9}, 'unknown source'),
         ({'source': BuildMap.Request.SOURCE_BAG, 'path': '/etc/bag'}, 'allowed_roots'),
         ({'source': BuildMap.Request.SOURCE_BAG, 'path': ''}, 'empty'),
+        (
+            {
+                'source': BuildMap.Request.SOURCE_BAG,
+                'path': '{maps}/bag',
+                'stamp_tolerance': float('nan'),
+            },
+            'stamp_tolerance is nan s',
+        ),
         ({'duration': -1.0}, 'duration'),
         ({'duration': float('nan')}, 'duration'),
         ({'save_to': '/etc/map'}, 'allowed_roots'),
     ],
 )
 def test_an_absurd_request_for_a_map_is_refused(
-    world: World, start: Callable[..., LocalizerNode], changes: dict[str, Any], reason: str
+    world: World,
+    start: Callable[..., LocalizerNode],
+    maps: Path,
+    changes: dict[str, Any],
+    reason: str,
 ) -> None:
     start()
     request = BuildMap.Request(source=BuildMap.Request.SOURCE_TOPICS)
     for name, value in changes.items():
+        value = value.format(maps=maps) if isinstance(value, str) else value
         setattr(request, name, value)
     answer = world.call(BuildMap, 'gsplatloc/build_map', request)
     assert not answer.accepted
@@ -143,3 +159,53 @@ def test_a_map_that_cannot_be_built_leaves_the_present_one(
     world.until(lambda: progress and progress[-1].state == MapProgress.STATE_FAILED, 'the failure')
     assert 'nothing' in progress[-1].message
     assert show_until(world, statuses, HERE, *FOUND).status in FOUND
+
+
+@pytest.mark.parametrize(
+    ('bag', 'fields', 'reason'),
+    [
+        ('bag', {'color_topic': '/no/such'}, 'bag: has no colour topic /no/such'),
+        ('bag', {'depth_topic': '/no/such'}, 'bag: has no depth topic /no/such'),
+        ('link', {}, 'is not under'),
+    ],
+)
+def test_a_map_of_a_bag_takes_the_topics_of_the_request_from_allowed_files_only(
+    world: World,
+    start: Callable[..., LocalizerNode],
+    maps: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    bag: str,
+    fields: dict[str, str],
+    reason: str,
+) -> None:
+    start()
+    write_bag(maps / 'bag', recording())
+    outside = tmp_path_factory.mktemp('outside') / 'bag'
+    write_bag(outside, recording())
+    (maps / 'link').mkdir()
+    for path in outside.iterdir():
+        (maps / 'link' / path.name).symlink_to(path)
+    progress = world.listen(MapProgress, 'gsplatloc/map_progress')
+    request = BuildMap.Request(source=BuildMap.Request.SOURCE_BAG, path=str(maps / bag), **fields)
+    request.pose_frame = 'world'
+    assert world.call(BuildMap, 'gsplatloc/build_map', request).accepted
+    world.until(lambda: progress and progress[-1].state == MapProgress.STATE_FAILED, 'the failure')
+    assert reason in progress[-1].message
+
+
+def test_live_images_that_cannot_be_used_are_counted_and_said(
+    world: World, start: Callable[..., LocalizerNode]
+) -> None:
+    """Depth of another frame: refused with the words of a bag."""
+    start(map='')
+    progress = world.listen(MapProgress, 'gsplatloc/map_progress')
+    request = BuildMap.Request(source=BuildMap.Request.SOURCE_TOPICS, pose_frame=ODOM)
+    assert world.call(BuildMap, 'gsplatloc/build_map', request).accepted
+    depth = np.full(CAMERA.shape, 0.5, np.float32)
+    for _ in range(20):
+        stamp = world.show(camera=CAMERA, with_depth=False)
+        world.send('depth/image', image_message(depth, '32FC1', stamp, 'elsewhere'))
+        world.within(0.05, lambda: False)  # images are taken when their transforms may be there
+    assert world.call(Trigger, 'gsplatloc/finish_map', Trigger.Request()).success
+    world.until(lambda: progress and progress[-1].state == MapProgress.STATE_FAILED, 'the failure')
+    assert "images could be used: depth is in the frame 'elsewhere'" in progress[-1].message

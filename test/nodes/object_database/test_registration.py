@@ -16,8 +16,10 @@ from geometry_msgs.msg import Point
 from gs_pose_ros.msg import ObjectInfo, ObjectList, RegistrationProgress
 from gs_pose_ros.nodes.object_database import DatabaseNode
 from gs_pose_ros.objects.database import ObjectDatabase
+from gs_pose_ros.recording.bag_writing import write_bag
 from gs_pose_ros.srv import CancelRegistration, ListObjects, RegisterObject
 from test.nodes.conftest import LATCHED, World
+from test.recording.small_bags import COLOR, COUNT, DEPTH, changed, recording
 
 from .conftest import Fitting, ids, register, register_request
 
@@ -43,6 +45,30 @@ def test_registration_answers_at_once_and_reports(
     assert store.load('can').object_id == 'can'
     assert len(fitting.views) == 4
     assert all(view.mask is not None and view.mask.sum() == 400 for view in fitting.views)
+
+
+def test_what_a_registration_went_without_is_said(
+    world: World, lists: list, tmp_path: Path, fitting: Fitting
+) -> None:
+    messages = changed(recording(), DEPTH, lambda k, msg: None if k == 1 else msg)
+    write_bag(tmp_path / 'bag', messages)
+    progress = world.listen(RegistrationProgress, 'object_database/progress')
+    request = register_request(
+        tmp_path / 'bag', source=RegisterObject.Request.SOURCE_BAG, object_frame='world'
+    )
+    request.box_min.x, request.box_min.y, request.box_min.z = -0.3, -0.3, 0.9
+    request.box_max.x, request.box_max.y, request.box_max.z = 0.3, 0.3, 1.1
+    request.color_topic, request.stamp_tolerance = COLOR, 0.01
+    assert register(world, request).accepted
+    world.until(lambda: progress and progress[-1].stage == 'end', 'the last report')
+    assert progress[-1].state == RegistrationProgress.STATE_SUCCEEDED, progress[-1].message
+    assert f'1 images were left out: 1: no image on {DEPTH} has' in progress[-1].message
+    assert len(fitting.views) == COUNT - 1
+    request.object_id, request.depth_topic = 'cup', '/no/such'
+    assert register(world, request).accepted
+    failed = RegistrationProgress.STATE_FAILED
+    world.until(lambda: progress[-1].state == failed, 'the failure')
+    assert 'has no depth topic /no/such' in progress[-1].message
 
 
 def test_cancelled_registration_leaves_the_database(
