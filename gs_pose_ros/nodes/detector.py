@@ -138,13 +138,14 @@ class DetectorNode(Stage[DetectorSettings]):
         return [references[name] for name in names], effort
 
     def _on_poses(self, msg: ObjectPoseArray) -> None:
-        """Which objects need no detection."""
+        """Which objects need no detection; others than those that are known do not count."""
+        poses = [pose for pose in msg.poses if pose.object_id in self._objects.references]
         followed = {
             pose.object_id
-            for pose in msg.poses
+            for pose in poses
             if pose.status == ObjectPose.STATUS_OK and pose.stage != ObjectPose.STAGE_INITIAL
         }
-        others = {pose.object_id for pose in msg.poses} - followed
+        others = {pose.object_id for pose in poses} - followed
         self._plan.answered(followed, others, time.monotonic())
 
     def _on_jump(self) -> None:

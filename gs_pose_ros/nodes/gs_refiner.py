@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,13 +24,12 @@ from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.estimate import PoseEstimate
 from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.msg import ObjectDetectionArray, ObjectPose, ObjectPoseArray
+from gs_pose_ros.nodes.detection_masks import DetectionMasks, Masks
+from gs_pose_ros.nodes.initial_poses import Hypotheses, hypotheses
 from gs_pose_ros.nodes.pose_output import PoseOutput
 from gs_pose_ros.nodes.pose_service import PoseService
-from gs_pose_ros.nodes.runtime.conversions import (
-    detection_from_message,
-    estimate_to_message,
-    failed_pose,
-)
+from gs_pose_ros.nodes.runtime.conversions import estimate_to_message, failed_pose
+from gs_pose_ros.nodes.runtime.entries import Entries, passed_on
 from gs_pose_ros.nodes.runtime.frame_history import FrameHistory
 from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
@@ -38,7 +37,7 @@ from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.other_settings import OtherSettings
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
-from gs_pose_ros.nodes.tracks import Track, Tracks
+from gs_pose_ros.nodes.tracks import ONE_PLACE, Track, Tracks
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
 from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName, Refiners
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
@@ -46,9 +45,8 @@ from gs_pose_ros.pose.refinement.lm import LMRefiner
 from gs_pose_ros.pose.rehearsal import painted_box, rehearsal
 from gs_pose_ros.pose.stages import Detector, Initializer, Refiner, Tracker
 from gs_pose_ros.pose.verification.observation import Observation
-from gs_pose_ros.recording.frame_decoding import pose_from_message, stamp_to_ns
+from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 
-Masks = dict[tuple[str, int], NDArray[np.bool_]]
 # Between an image and the next: an object has not moved out of a refiner's reach.
 _NEAR_NS = 150_000_000
 
@@ -122,6 +120,7 @@ class RefinerNode(Stage[RefinerSettings]):
         """Start to take images and initial poses."""
         self._forget()
         self._history = FrameHistory(self.settings.history)
+        self._entries = Entries(self, 'initial_poses')
         self._worker: FrameWorker[None] = self.worker(self._work, self._failed)
         group = MutuallyExclusiveCallbackGroup()
         initial_poses = 'pose_initializer/initial_poses'
@@ -145,7 +144,11 @@ class RefinerNode(Stage[RefinerSettings]):
         """What is followed."""
         if not self.active:
             return {}
-        return {'tracks': str(len(self._tracks)), **self._input.facts()}
+        return {
+            'tracks': str(len(self._tracks)),
+            'skipped_entries': str(self._entries.skipped),
+            **self._input.facts(),
+        }
 
     # ---- inputs: remember, and wake the worker ----
 
@@ -165,10 +168,7 @@ class RefinerNode(Stage[RefinerSettings]):
         self._history.pin(stamp_to_ns(msg.stamp))
 
     def _on_detections(self, msg: ObjectDetectionArray) -> None:
-        with self._lock:
-            self._detections[stamp_to_ns(msg.header.stamp)] = msg
-            while len(self._detections) > 20:
-                self._detections.popitem(last=False)
+        self._detections.add(msg)
 
     def _on_jump(self) -> None:
         followed = self._tracks.all()
@@ -183,7 +183,7 @@ class RefinerNode(Stage[RefinerSettings]):
             self._tracks = Tracks()
             self._pending: deque[ObjectPoseArray] = deque(maxlen=10)
             self._early: deque[ObjectPoseArray] = deque(maxlen=10)
-            self._detections: OrderedDict[int, ObjectDetectionArray] = OrderedDict()
+            self._detections = DetectionMasks()
 
     # ---- work ----
 
@@ -204,16 +204,16 @@ class RefinerNode(Stage[RefinerSettings]):
         """Refine initial poses in the image they belong to."""
         watch, stamp_ns = Stopwatch(), stamp_to_ns(msg.header.stamp)
         if not msg.poses:  # the reason of the stage before is the answer
-            self._out.publish(msg.header, msg.status, msg.reason)
+            self._out.publish(msg.header, *passed_on(msg.status, msg.reason))
             return
         # This node may have lost the image that the detector had; the next one will do.
         images = self._history.at(stamp_ns) or self._history.near(stamp_ns, _NEAR_NS)
-        if images is None and self._history.newest_ns() < stamp_ns:  # overtook their image
+        if images is None and self._history.awaits(stamp_ns):  # overtook their image
             with self._lock:
                 self._early.append(msg)
             return
         if images is None:
-            reason = 'initial poses whose image is not held any more; raise `history`'
+            reason = f'initial poses: {self._history.why_not(stamp_ns)}'
             self.fault('history', reason)
             self._out.publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
             return
@@ -221,13 +221,16 @@ class RefinerNode(Stage[RefinerSettings]):
         frame = self._frame(images)
         if frame is None:
             return
-        masks = self._masks(images.stamp_ns, frame)
-        groups: dict[tuple[str, int], list[ObjectPose]] = {}
-        for pose in msg.poses:
-            groups.setdefault((pose.object_id, pose.instance), []).append(pose)
+        masks = self._detections.at(images.stamp_ns, frame.camera.shape)
+        instances = hypotheses(msg, self._entries)
+        if not instances:
+            status = ObjectPoseArray.STATUS_BAD_INPUT
+            self._out.publish(images.header, status, self._entries.reason)
+            return
         out = []
-        for key, poses in groups.items():
-            answer = self._begin_one(frame, poses, masks.get(key), tracks)
+        for instance in instances:
+            mask = masks.get((instance.first.object_id, instance.first.instance))
+            answer = self._begin_one(frame, instance, mask, tracks)
             if answer is not None:
                 answer.header = images.header
                 out.append(answer)
@@ -237,38 +240,39 @@ class RefinerNode(Stage[RefinerSettings]):
     def _begin_one(
         self,
         frame: RGBDFrame,
-        poses: list[ObjectPose],
+        found: Hypotheses,
         mask: NDArray[np.bool_] | None,
         tracks: Tracks,
     ) -> ObjectPose | None:
         """The refined pose of one instance, now followed; None if it is followed already."""
-        first = poses[0]
+        first, starts = found
+        name, instance = first.object_id, first.instance
+        failed = functools.partial(failed_pose, first.header, name, instance)
         if first.status != ObjectPose.STATUS_OK:
-            return first  # the initializer's reason
-        reference = self._objects.references.get(first.object_id)
+            return failed(*passed_on(first.status, first.reason))  # the initializer's reason
+        reference = self._objects.references.get(name)
         if reference is None:
-            reason = self._objects.why_not(first.object_id)
-            status = ObjectPose.STATUS_UNKNOWN_OBJECT
-            return failed_pose(first.header, first.object_id, first.instance, status, reason)
-        hypotheses = [pose_from_message(pose.pose.pose) for pose in poses]
-        radius = 0.5 * reference.diameter_m
-        old = tracks.near(first.object_id, frame.stamp_ns, hypotheses[0][:3, 3], radius)
-        if old is not None and old.lost_images == 0:
+            return failed(ObjectPose.STATUS_UNKNOWN_OBJECT, self._objects.why_not(name))
+        stamp_ns, diameter_m = frame.stamp_ns, reference.diameter_m
+        near = tracks.near(name, reference, stamp_ns, starts[0], 0.5 * diameter_m)
+        if near and not near[0].lost_images:
             return None
-        estimate = self.refinement.refine(frame, reference, hypotheses, mask)
-        instance = first.instance
+        try:
+            estimate = self.refinement.refine(frame, reference, starts, mask)
+        except Exception as error:  # what is followed, and the other instances, are none the worse
+            return failed(ObjectPose.STATUS_ERROR, self.failed(error))
         if estimate.found:
-            position = estimate.T_cam_obj[:3, 3]
-            old = tracks.near(first.object_id, frame.stamp_ns, position, 0.25 * radius)
-            if old is not None and old.lost_images == 0:  # two detections, one object
+            T = estimate.T_cam_obj
+            here = tracks.near(name, reference, stamp_ns, T, ONE_PLACE * diameter_m)
+            if here and not here[0].lost_images:  # two detections, one object
                 return None
-            if old is not None:
-                tracks.end(old)
+            for lost in here:
+                tracks.end(lost)
             if self.settings.track:
-                T = estimate.T_cam_obj
-                instance = tracks.begin(first.object_id, instance, frame.stamp_ns, T).instance
-        stage = ObjectPose.STAGE_REFINED
-        return estimate_to_message(first.header, first.object_id, instance, estimate, stage)
+                instance = tracks.begin(name, instance, stamp_ns, T).instance
+        return estimate_to_message(
+            first.header, name, instance, estimate, ObjectPose.STAGE_REFINED
+        )
 
     def _follow(self, tracks: Tracks) -> None:
         """Move the tracks that are furthest behind to a later image."""
@@ -285,7 +289,7 @@ class RefinerNode(Stage[RefinerSettings]):
                 track.moved_to(images.stamp_ns, track.T_cam_obj)
             return
         method = self._track_method or self.settings.lm
-        out = []
+        answers: dict[tuple[str, int], ObjectPose] = {}
         for track in due:
             reference = self._objects.references.get(track.object_id)
             if reference is None:  # removed while it was followed
@@ -301,11 +305,17 @@ class RefinerNode(Stage[RefinerSettings]):
                 track.moved_to(images.stamp_ns, T)
                 if track.lost_images >= self.settings.max_lost_images:
                     tracks.end(track)
-            stage = ObjectPose.STAGE_TRACKED
-            header, instance = images.header, track.instance
-            out.append(estimate_to_message(header, track.object_id, instance, estimate, stage))
+            key, stage = (track.object_id, track.instance), ObjectPose.STAGE_TRACKED
+            answers[key] = estimate_to_message(images.header, *key, estimate, stage)
+        for name in {track.object_id for track in due} & self._objects.references.keys():
+            for double, kept in tracks.end_doubles(name, self._objects.references[name]):
+                reason = f'it is where instance {kept.instance} is: one object'
+                answers[name, double.instance] = failed_pose(
+                    images.header, name, double.instance, ObjectPose.STATUS_LOST, reason
+                )
         if tracks is self._tracks:  # else the stamps have jumped back meanwhile
-            self._answer(images, frame, out, self._masks(images.stamp_ns, frame), watch())
+            masks = self._detections.at(images.stamp_ns, frame.camera.shape)
+            self._answer(images, frame, list(answers.values()), masks, watch())
         self.took(watch())
 
     def _frame(self, images: ImageSet) -> RGBDFrame | None:
@@ -320,19 +330,6 @@ class RefinerNode(Stage[RefinerSettings]):
         empty = images.depth is not None and frame.depth is None
         self.fault('depth', 'the depth image has no valid pixel' if empty else '')
         return frame
-
-    def _masks(self, stamp_ns: int, frame: RGBDFrame) -> Masks:
-        """The detections' masks [H, W] for that image, by object and instance."""
-        with self._lock:
-            msg = self._detections.get(stamp_ns)
-        out: Masks = {}
-        for detection in msg.detections if msg is not None else ():
-            try:
-                found = detection_from_message(detection, frame.camera.shape)
-            except GsPoseError:
-                continue  # the initializer has said so
-            out[detection.object_id, detection.instance] = found.full_mask(frame.camera.shape)
-        return out
 
     # ---- answers ----
 

@@ -40,7 +40,8 @@ from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
 from gs_pose_ros.recording.frame_decoding import pose_from_message
 from gs_pose_ros.srv import Relocalize
 
-_PATIENCE_S = 5.0  # of ~/relocalize
+# Of ~/relocalize: by default, and at most. No other call of it is answered meanwhile.
+_PATIENCE_S, _LONGEST_S = 5.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -311,6 +312,7 @@ class LocalizerNode(Stage[LocalizerSettings]):
         self, request: Relocalize.Request, response: Relocalize.Response
     ) -> Relocalize.Response:
         try:
+            patience_s = _patience_s(request.timeout)
             wish = _Wish(pose_from_message(request.pose) if request.near else None)
         except GsPoseError as error:
             response.message = str(error)
@@ -319,7 +321,6 @@ class LocalizerNode(Stage[LocalizerSettings]):
             self._wish = wish
         if idle := self._why_idle():  # what makes it idle from here on ends the wish
             wish.end(idle)
-        patience_s = request.timeout if request.timeout > 0 else _PATIENCE_S
         wish.done.wait(patience_s)
         with self._lock:
             self._wish = None
@@ -359,6 +360,14 @@ class LocalizerNode(Stage[LocalizerSettings]):
         reason = self.failed(error)
         self._restart()
         self._out.say(images.header, CameraLocalization.STATUS_ERROR, reason)
+
+
+def _patience_s(timeout: float) -> float:
+    if not 0 <= timeout <= _LONGEST_S:
+        raise GsPoseError(
+            f'timeout is {timeout:g} s, not within 0 to {_LONGEST_S:g} (0: {_PATIENCE_S:g})'
+        )
+    return timeout or _PATIENCE_S
 
 
 def main(args: Sequence[str] | None = None) -> None:

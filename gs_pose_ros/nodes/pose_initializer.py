@@ -19,6 +19,7 @@ from gs_pose_ros.nodes.runtime.conversions import (
     estimate_to_message,
     failed_pose,
 )
+from gs_pose_ros.nodes.runtime.entries import MOST_INSTANCES, Entries, check_entry, passed_on
 from gs_pose_ros.nodes.runtime.frame_history import FrameHistory
 from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.frame_worker import FrameWorker
@@ -66,6 +67,7 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             self._initialize, self._failed
         )
         self._history = FrameHistory(self.settings.history)
+        self._entries = Entries(self, 'detections')
         self._early: deque[ObjectDetectionArray] = deque(maxlen=10)
         group = self.input_group
         self.subscribe(ObjectDetectionArray, 'detector/detections', self._on_detections, group)
@@ -75,7 +77,9 @@ class PoseInitializerNode(Stage[InitializerSettings]):
 
     def facts(self) -> dict[str, str]:
         """What comes in."""
-        return self._input.facts() if self.active else {}
+        if not self.active:
+            return {}
+        return {'skipped_entries': str(self._entries.skipped), **self._input.facts()}
 
     def check(self) -> None:
         """Say what is missing."""
@@ -100,18 +104,18 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             self.fault('history', '')
             self._worker.put((images, msg))
         elif not msg.detections:  # the detector's reason is the answer
-            self._publish(msg.header, msg.status, msg.reason)
-        elif stamp_ns > self._history.newest_ns():  # they overtook their image
+            self._publish(msg.header, *passed_on(msg.status, msg.reason))
+        elif self._history.awaits(stamp_ns):  # they overtook their image
             self._early.append(msg)
         else:
-            reason = 'detections whose image is not held: it was lost, or raise `history`'
+            reason = f'detections: {self._history.why_not(stamp_ns)}'
             self.fault('history', reason)
             self._publish(msg.header, ObjectPoseArray.STATUS_BAD_INPUT, reason)
 
     def _initialize(self, item: tuple[ImageSet, ObjectDetectionArray]) -> None:
         watch, (images, msg) = Stopwatch(), item
         if not msg.detections:  # the detector's reason is the answer
-            self._publish(images.header, msg.status, msg.reason)
+            self._publish(images.header, *passed_on(msg.status, msg.reason))
             return
         try:
             frame = images.frame(self.settings.input)
@@ -120,33 +124,51 @@ class PoseInitializerNode(Stage[InitializerSettings]):
             self._publish(images.header, ObjectPoseArray.STATUS_BAD_INPUT, str(error))
             return
         self.fault('images', '')
-        poses = [pose for d in msg.detections for pose in self._hypotheses(frame, d)]
+        unread: list[ObjectPose] = []
+
+        def initialize(detection: ObjectDetection) -> list[ObjectPose]:
+            check_entry(detection)
+            try:
+                return self._hypotheses(frame, detection)
+            except GsPoseError as error:
+                status, reason = ObjectPose.STATUS_BAD_INPUT, str(error)
+                unread.append(_failed(detection, status, reason))
+                raise
+
+        found = self._entries.read(msg.detections, initialize, MOST_INSTANCES)
+        poses = [pose for of_one in found for pose in of_one] + unread
         good = [pose for pose in poses if pose.status == ObjectPose.STATUS_OK]
-        status = ObjectPoseArray.STATUS_OK if good else ObjectPoseArray.STATUS_NOT_FOUND
-        reason = '' if good else '; '.join(pose.reason for pose in poses)
+        status, reason = ObjectPoseArray.STATUS_OK, ''
+        if not good:
+            status = ObjectPoseArray.STATUS_NOT_FOUND
+            reason = '; '.join(pose.reason for pose in poses)
+        if not poses:
+            status, reason = ObjectPoseArray.STATUS_BAD_INPUT, self._entries.reason
         self._publish(images.header, status, reason, poses, watch())
         self.took(watch())
 
     def _hypotheses(self, frame: RGBDFrame, msg: ObjectDetection) -> list[ObjectPose]:
-        """The hypotheses for one detection, or one pose that says why there are none."""
+        """The hypotheses for one detection, or one pose that says why there are none.
 
-        def failure(status: int, reason: str) -> list[ObjectPose]:
-            self.get_logger().warning(reason, throttle_duration_sec=1.0)
-            return [failed_pose(msg.header, msg.object_id, msg.instance, status, reason)]
+        Raises:
+            GsPoseError: the detection cannot be used.
 
+        """
         reference = self._objects.references.get(msg.object_id)
         if reference is None:
             reason = self._objects.why_not(msg.object_id)
-            return failure(ObjectPose.STATUS_UNKNOWN_OBJECT, reason)
+            return [_failed(msg, ObjectPose.STATUS_UNKNOWN_OBJECT, reason)]
+        detection = detection_from_message(msg, frame.camera.shape)
+        method = self._method or self.settings.retrieval
         try:
-            detection = detection_from_message(msg, frame.camera.shape)
-            method = self._method or self.settings.retrieval
             estimates = method.initialize(frame, reference, detection)
-        except GsPoseError as error:
-            return failure(ObjectPose.STATUS_BAD_INPUT, str(error))
+        except GsPoseError:
+            raise
+        except Exception as error:  # the other detections are none the worse
+            return [_failed(msg, ObjectPose.STATUS_ERROR, self.failed(error))]
         if not estimates:
             reason = f'no reference view of {msg.object_id!r} resembles the detection'
-            return failure(ObjectPose.STATUS_NOT_FOUND, reason)
+            return [_failed(msg, ObjectPose.STATUS_NOT_FOUND, reason)]
         return [
             estimate_to_message(msg.header, msg.object_id, msg.instance, estimate)
             for estimate in estimates
@@ -171,6 +193,10 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         out = ObjectPoseArray(header=header, status=status, reason=reason, compute_time=seconds)
         out.poses = list(poses)
         self._out.publish(out)
+
+
+def _failed(detection: ObjectDetection, status: int, reason: str) -> ObjectPose:
+    return failed_pose(detection.header, detection.object_id, detection.instance, status, reason)
 
 
 @functools.cache

@@ -8,11 +8,14 @@ from typing import Any
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.msg import ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.runtime.conversions import estimate_to_message, failed_pose
+from gs_pose_ros.nodes.runtime.entries import check_name
 from gs_pose_ros.nodes.runtime.frame_input import ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.stage import Stage, Stopwatch
 from gs_pose_ros.pose.estimator import PoseEstimator
 from gs_pose_ros.srv import EstimatePose
+
+_MOST_NAMES = 1000  # of a request
 
 
 class PoseService:
@@ -54,9 +57,15 @@ class PoseService:
     def _estimate(self, request: EstimatePose.Request) -> list[ObjectPose]:
         """For every wanted object its poses, or one that says why there is none."""
         header, known = request.color.header, self._objects.references
-        depth = request.depth if request.depth.width else None
+        depth = request.depth if request.depth.width or request.depth.height else None
         frame = ImageSet(request.color, request.camera_info, depth).frame(self._camera())
-        wanted = list(request.object_ids) or list(known)
+        if len(request.object_ids) > _MOST_NAMES:
+            raise GsPoseError(
+                f'object_ids has {len(request.object_ids)} names: at most {_MOST_NAMES}'
+            )
+        for name in request.object_ids:
+            check_name(name)
+        wanted = list(dict.fromkeys(request.object_ids)) or list(known)
         poses = [
             failed_pose(
                 header, name, 0, ObjectPose.STATUS_UNKNOWN_OBJECT, self._objects.why_not(name)

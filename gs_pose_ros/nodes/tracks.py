@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gs_pose_ros.geometry.motion import constant_velocity
+from gs_pose_ros.objects.splat_object import SplatObject
+from gs_pose_ros.pose.distinct import distinct
+
+# Of the diameter: two things of one kind are further apart, unless they are flat and in a stack.
+ONE_PLACE = 0.125
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
     """One instance of an object that is followed from image to image."""
 
@@ -43,16 +48,16 @@ class Track:
             return self.T_cam_obj
         return constant_velocity(self.path[-2], self.path[-1], stamp_ns, at_most=1.0)
 
-    def position_at(self, stamp_ns: int) -> NDArray[np.float64]:
-        """Where it was [3], m, in the image nearest to that stamp."""
-        return min(self.path, key=lambda entry: abs(entry[0] - stamp_ns))[1][:3, 3]
+    def pose_at(self, stamp_ns: int) -> NDArray[np.float64]:
+        """Its pose [4, 4] in the image nearest to that stamp."""
+        return min(self.path, key=lambda entry: abs(entry[0] - stamp_ns))[1]
 
 
 class Tracks:
     """All instances that are followed."""
 
     def __init__(self) -> None:
-        self._tracks: dict[tuple[str, int], Track] = {}
+        self._tracks: dict[tuple[str, int], Track] = {}  # the oldest first
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -62,15 +67,19 @@ class Tracks:
         return [self._tracks[key] for key in sorted(self._tracks)]
 
     def near(
-        self, object_id: str, stamp_ns: int, position: NDArray[np.float64], distance_m: float
-    ) -> Track | None:
-        """The track of that object that was within a distance of a position [3] at that time."""
+        self, object_id: str, thing: SplatObject, stamp_ns: int, T: NDArray[np.float64], m: float
+    ) -> list[Track]:
+        """The tracks of that object whose centre was within m of where it is at T [4, 4].
+
+        At that time; those that are not lost first, of these the nearest.
+        """
+        found: list[tuple[bool, float, Track]] = []
         for track in self.all():
             if track.object_id == object_id:
-                gap = np.linalg.norm(track.position_at(stamp_ns) - position)
-                if gap < distance_m:
-                    return track
-        return None
+                gap = _gap(thing, track.pose_at(stamp_ns), T)
+                if gap < m:
+                    found.append((track.lost_images > 0, gap, track))
+        return [track for *_, track in sorted(found, key=lambda entry: entry[:2])]
 
     def begin(
         self, object_id: str, instance: int, stamp_ns: int, T_cam_obj: NDArray[np.float64]
@@ -87,7 +96,39 @@ class Tracks:
         """Follow it no longer."""
         self._tracks.pop((track.object_id, track.instance), None)
 
+    def end_doubles(self, object_id: str, thing: SplatObject) -> list[tuple[Track, Track]]:
+        """Of tracks of one object in one place the oldest goes on; the others, each with it.
+
+        They may have begun apart, one of them at a wrong pose that led to the object; or one was
+        lost, was found elsewhere under a new number, and has found it again itself. What is lost
+        now is nowhere.
+        """
+        mine = [t for t in self._tracks.values() if t.object_id == object_id and not t.lost_images]
+
+        def same(a: Track, b: Track) -> bool:
+            return in_one_place(thing, a, b)
+
+        kept = distinct(mine, same)
+        ended = [track for track in mine if track not in kept]
+        for track in ended:
+            self.end(track)
+        return [(track, next(k for k in kept if same(track, k))) for track in ended]
+
     def due(self) -> list[Track]:
         """The tracks that are furthest behind; all of them have one stamp."""
         oldest = min((track.stamp_ns for track in self.all()), default=0)
         return [track for track in self.all() if track.stamp_ns == oldest]
+
+
+def in_one_place(thing: SplatObject, a: Track, b: Track) -> bool:
+    """Whether two tracks of an object are of one thing, however they are turned.
+
+    Compared in the last image in which both were looked for.
+    """
+    stamp_ns = min(a.stamp_ns, b.stamp_ns)
+    return _gap(thing, a.pose_at(stamp_ns), b.pose_at(stamp_ns)) < ONE_PLACE * thing.diameter_m
+
+
+def _gap(thing: SplatObject, T_a: NDArray[np.float64], T_b: NDArray[np.float64]) -> float:
+    """Between the centres, m: the object's origin may be far off it, and a symmetry moves it."""
+    return float(np.linalg.norm(thing.center_in(T_a) - thing.center_in(T_b)))

@@ -18,6 +18,8 @@ from gs_pose_ros.recording.depth_alignment import REMEDY, TransformAt, depth_ori
 from gs_pose_ros.recording.pixels import color_from_message, depth_from_message
 from gs_pose_ros.recording.rectification import rectification_from_message
 
+# Further from any origin than places on Earth are from each other; its square is still a number.
+_NOWHERE_M = 1e8
 # A message of sensor_msgs, geometry_msgs or builtin_interfaces, or what rosbags makes of one.
 Message = Any
 
@@ -31,7 +33,7 @@ def pose_from_message(pose: Message) -> NDArray[np.float64]:
     """The rigid motion [4, 4] of a pose message.
 
     Raises:
-        GsPoseError: not finite, or the quaternion is not of unit length.
+        GsPoseError: not finite, farther than 1e8 m, or the quaternion is not of unit length.
 
     """
     return _rigid('pose', pose.position, pose.orientation, 0.01)
@@ -41,7 +43,7 @@ def transform_from_message(transform: Message) -> NDArray[np.float64]:
     """The rigid motion [4, 4] of a transform message.
 
     Raises:
-        GsPoseError: not finite, or the quaternion is not of unit length.
+        GsPoseError: not finite, farther than 1e8 m, or the quaternion is not of unit length.
 
     """
     # Broadcasters round more than estimators do.
@@ -50,7 +52,8 @@ def transform_from_message(transform: Message) -> NDArray[np.float64]:
 
 def _rigid(what: str, p: Message, q: Message, tolerance: float) -> NDArray[np.float64]:
     numbers = np.array([p.x, p.y, p.z, q.w, q.x, q.y, q.z])
-    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1) > tolerance:
+    near = np.abs(numbers[:3]).max() < _NOWHERE_M  # false for NaN
+    if not near or not abs(np.linalg.norm(numbers[3:]) - 1) <= tolerance:
         raise GsPoseError(f'not a {what}: xyz, wxyz = {numbers.tolist()}')
     return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
 

@@ -28,6 +28,7 @@ from gs_pose_ros.ros_compat.cv_bridge import CvBridge, CvBridgeError
 
 # Variance (m^2, rad^2) that stands for "nothing known"; zeros would mean "exactly known".
 UNKNOWN_VARIANCE = 1e6
+_MOST_HINTS = 100  # of a detection, the best
 
 _STAGES = {
     Status.INITIAL: ObjectPose.STAGE_INITIAL,
@@ -115,9 +116,9 @@ def covariance_to_message(
 def covariance_from_message(
     covariance: ArrayLike, T_cam_obj: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """The inverse of `covariance_to_message`: [6, 6], or None for "nothing known"."""
+    """The inverse of `covariance_to_message`: [6, 6], or None for "nothing known" and for NaN."""
     C = np.asarray(covariance, np.float64).reshape(6, 6)
-    if (np.diag(C) >= UNKNOWN_VARIANCE).all():
+    if (np.diag(C) >= UNKNOWN_VARIANCE).all() or not np.isfinite(C).all():
         return None
     J = np.linalg.inv(_position_from_left_tangent(T_cam_obj))
     return J @ C @ J.T
@@ -157,14 +158,17 @@ def estimate_from_message(msg: ObjectPose) -> PoseEstimate:
     """The pose estimate of a message.
 
     Raises:
-        GsPoseError: the pose is not a rigid motion.
+        GsPoseError: the pose is not a rigid motion, or a good one of an unknown stage.
 
     """
     T_cam_obj = pose_from_message(msg.pose.pose)
     axis = np.array([msg.free_axis.x, msg.free_axis.y, msg.free_axis.z])
     status = Status.LOST
     if msg.status == ObjectPose.STATUS_OK:
-        status = next(s for s, stage in _STAGES.items() if stage == msg.stage)
+        stages = {stage: status for status, stage in _STAGES.items()}
+        if msg.stage not in stages:
+            raise GsPoseError(f'pose of {msg.object_id!r}: unknown stage {msg.stage}')
+        status = stages[msg.stage]
     return PoseEstimate(
         T_cam_obj,
         msg.score,
@@ -246,8 +250,8 @@ def detection_from_message(msg: ObjectDetection, shape: tuple[int, int]) -> Dete
     """The detection of a message in an image of (height, width).
 
     Raises:
-        GsPoseError: the region leaves the image, or the mask is of another size, empty, or all of
-            the image: neither says where the object is.
+        GsPoseError: the region leaves the image, a hint is no pose, or the mask is of another
+            size, empty, or all of the image: neither says where the object is.
 
     """
     roi, mask = msg.roi, msg.mask
@@ -271,7 +275,10 @@ def detection_from_message(msg: ObjectDetection, shape: tuple[int, int]) -> Dete
         raise GsPoseError(f'{what}: the mask is empty')
     if pixels.all() and (height, width) == shape:
         raise GsPoseError(f'{what}: the mask covers the whole image')
-    hints = tuple(pose_from_message(pose) for pose in msg.pose_hints)
+    try:
+        hints = tuple(pose_from_message(pose) for pose in list(msg.pose_hints)[:_MOST_HINTS])
+    except GsPoseError as error:
+        raise GsPoseError(f'{what}: hint: {error}') from error
     return Detection(msg.object_id, msg.score, (x, y, width, height), pixels, hints)
 
 

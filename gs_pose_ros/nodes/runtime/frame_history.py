@@ -12,6 +12,8 @@ from gs_pose_ros.nodes.runtime.frame_input import ImageSet
 _RECENT_NS = 500_000_000
 _SPACING_NS = 90_000_000
 _MOST_PINNED = 8
+# What is found in an image may come before the image; never by more than this.
+_AHEAD_NS = 10_000_000_000
 
 
 class FrameHistory:
@@ -71,6 +73,18 @@ class FrameHistory:
             later = [s for s in self._sets if s.stamp_ns > stamp_ns]
         near = [s for s in later if s.stamp_ns <= stamp_ns + step_ns]
         return near[-1] if near else (later[0] if later else None)
+
+    def awaits(self, stamp_ns: int) -> bool:
+        """Whether the set of that stamp may still come."""
+        newest_ns = self.newest_ns()
+        return not newest_ns or newest_ns < stamp_ns < newest_ns + _AHEAD_NS
+
+    def why_not(self, stamp_ns: int) -> str:
+        """Why there is no set of that stamp, and none will come."""
+        ahead_s = (stamp_ns - self.newest_ns()) / 1e9
+        if ahead_s > 0:
+            return f'their stamp is {ahead_s:.1f} s after the newest image: is a clock wrong?'
+        return f'their image, {-ahead_s:.1f} s old, is not held any more: raise `history`'
 
     def newest_ns(self) -> int:
         """The newest stamp, 0 without any."""

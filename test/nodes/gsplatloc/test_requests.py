@@ -44,6 +44,24 @@ def test_relocalize_near_a_pose_or_from_nothing(
     assert 'not a pose' in world.call(Relocalize, 'gsplatloc/relocalize', broken).message
 
 
+def test_relocalize_refuses_what_is_no_time_or_no_pose(
+    world: World, statuses: list, start: Callable[..., LocalizerNode]
+) -> None:
+    start()
+    for timeout in (float('inf'), float('nan'), -1.0, 1e300):
+        request = Relocalize.Request(timeout=timeout)
+        answer = world.call(Relocalize, 'gsplatloc/relocalize', request)
+        assert not answer.success
+        assert f'timeout is {timeout:g} s, not within 0 to 600' in answer.message
+    for value in (float('nan'), float('-inf'), 1e300):
+        request = Relocalize.Request(near=True)
+        request.pose.orientation.w, request.pose.position.y = 1.0, value
+        answer = world.call(Relocalize, 'gsplatloc/relocalize', request)
+        assert 'not a pose' in answer.message
+    show_until(world, statuses, HERE, OK)
+    assert asked(world, Relocalize.Request(), HERE).success
+
+
 @pytest.mark.parametrize('how', ['paused', 'not active'])
 def test_others_are_answered_while_relocalize_waits_and_may_end_it(
     world: World, statuses: list, start: Callable[..., LocalizerNode], maps: Path, how: str
