@@ -95,6 +95,8 @@ class Follower:
         self.gate = threading.Event()
         self.gate.set()
         self.broken = False
+        self.sees_in_the_dark = False
+        self.to: NDArray[np.float64] | None = None  # where all tracks find their way to
 
     def refine(
         self,
@@ -120,12 +122,12 @@ class Follower:
         if self.broken:
             raise ZeroDivisionError('a bug')
         self.tracked.append(frame.stamp_ns)
-        T = T_cam_obj.copy()
+        T = (T_cam_obj if self.to is None else self.to).copy()
         T[0, 3] += 0.001
         return self._answer(frame, T, Status.TRACKED)
 
     def _answer(self, frame: RGBDFrame, T: NDArray[np.float64], status: Status) -> PoseEstimate:
-        if frame.color.mean() < 0.1:
+        if frame.color.mean() < 0.1 and not self.sees_in_the_dark:
             return PoseEstimate(T, 0.0, Status.LOST, 'it is dark', stamp_ns=frame.stamp_ns)
         return PoseEstimate(T, 0.9, status, covariance=np.eye(6) * 1e-6, iterations=3)
 

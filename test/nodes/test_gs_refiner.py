@@ -68,6 +68,10 @@ def of_stage(poses: list, stage: int, status: int = ObjectPose.STATUS_OK) -> lis
     return [p for msg in list(poses) for p in msg.poses if (p.stage, p.status) == (stage, status)]
 
 
+def all_of(poses: list) -> list[ObjectPose]:
+    return [p for msg in list(poses) for p in msg.poses]
+
+
 def test_a_refined_pose_is_followed(world: World, poses: list, method: Follower) -> None:
     stamp_ns = begin(world, poses)
     refined = of_stage(poses, ObjectPose.STAGE_REFINED)[0]
@@ -158,6 +162,45 @@ def test_initial_poses_of_what_is_followed_change_nothing(
     world.until(lambda: len(of_stage(poses, ObjectPose.STAGE_REFINED)) == 2, 'another instance')
     assert of_stage(poses, ObjectPose.STAGE_REFINED)[-1].instance == 1
     assert method.refined == 2  # initial poses are worked off in their order
+
+
+def test_two_tracks_that_come_to_one_place_become_one(
+    world: World, poses: list, method: Follower
+) -> None:
+    """As one that was begun at a wrong pose, from which it finds its way to the object."""
+    stamp_ns = begin(world, poses)
+    initial(world, stamp_ns, se3.from_rotation_translation(np.eye(3), [0.3, 0.0, 0.5]))
+    world.show_until(
+        lambda: any(p.instance == 1 for p in of_stage(poses, ObjectPose.STAGE_TRACKED)), 'two'
+    )
+    method.to = START
+    world.show_until(lambda: any('one object' in p.reason for p in all_of(poses)), 'one of them')
+    ended = next(p for p in all_of(poses) if 'one object' in p.reason)
+    assert (ended.instance, ended.status) == (1, ObjectPose.STATUS_LOST)
+    count = len(poses)
+    world.show_until(lambda: len(poses) > count + 3, 'more poses')
+    for msg in poses:  # never two good ones in one place
+        good = [p.pose.pose.position.x for p in msg.poses if p.status == ObjectPose.STATUS_OK]
+        assert len(good) < 2 or max(good) - min(good) > 0.02
+    assert {p.instance for msg in poses[count:] for p in msg.poses} == {0}
+
+
+def test_a_lost_track_that_comes_back_beside_its_successor_is_one_with_it(
+    world: World, poses: list, method: Follower
+) -> None:
+    begin(world, poses)
+    world.show_until(lambda: of_stage(poses, ObjectPose.STAGE_TRACKED), 'tracking')
+    count = len(method.tracked)
+    stamp_ns = world.show(DARK)
+    world.until(lambda: len(method.tracked) > count, 'a lost image')
+    beside = se3.from_rotation_translation(np.eye(3), [0.05, 0.0, 0.5])
+    refined = len(of_stage(poses, ObjectPose.STAGE_REFINED))
+    method.sees_in_the_dark = True
+    initial(world, stamp_ns, beside)
+    world.until(lambda: len(of_stage(poses, ObjectPose.STAGE_REFINED)) > refined, 'a successor')
+    method.to = START
+    world.show_until(lambda: any('one object' in p.reason for p in all_of(poses)), 'one of them')
+    assert of_stage(poses, ObjectPose.STAGE_TRACKED)[-1].instance == 0
 
 
 def test_the_mask_of_the_detection_reaches_the_refiner(
