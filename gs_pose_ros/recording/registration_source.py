@@ -18,6 +18,7 @@ from gs_pose_ros.datasets.links import check_links
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.bop_views import read_bop_views
+from gs_pose_ros.objects.depth_scale import check_depth_scale
 from gs_pose_ros.objects.masks import MaskMode, add_masks, checked_box
 from gs_pose_ros.objects.sources import RegistrationView, views_from_frames
 from gs_pose_ros.objects.transforms_json import read_capture
@@ -96,6 +97,8 @@ class RegistrationSource:
         else:
             views = self._posed(live, tf, notes)
         masked = add_masks(views, self.mask_mode, box)
+        if self.kind in ('bop', 'transforms'):  # files that say themselves what a step is
+            check_depth_scale(masked)
         if len(masked) < len(views):
             left_out = f'{len(views) - len(masked)} of {len(views)} pictures'
             notes.append(f'{left_out} have no usable mask and are left out')
