@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 from gs_pose_ros.errors import GsPoseError, shown
@@ -40,28 +39,6 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     if len(content) != found.st_size:
         raise GsPoseError(f'{shown_path(path)}: changed while it was read: try again')
     return content
-
-
-def check_under(path: Path, roots: Iterable[Path]) -> None:
-    """Make sure that a path, its links followed, leads to one of these folders or into them.
-
-    Without roots it may lead anywhere.
-
-    Raises:
-        GsPoseError: it does not, or is no usable path.
-
-    """
-    try:
-        resolved = [root.expanduser().resolve() for root in roots]
-        real = path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise GsPoseError(f'{shown_path(path)}: no usable path: {shown(str(error))}') from error
-    if resolved and not any(real.is_relative_to(root) for root in resolved):
-        names = ', '.join(map(str, resolved))
-        raise GsPoseError(
-            f'{shown_path(path)}: leads to {shown_path(real)}, which is not under the allowed '
-            f'roots ({names}): `allowed_roots`'
-        )
 
 
 def shown_path(path: str | Path) -> str:

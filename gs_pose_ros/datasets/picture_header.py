@@ -14,8 +14,9 @@ from gs_pose_ros.errors import GsPoseError
 
 # More than any camera's; with colour and depth in single precision, 1 GiB.
 MOST_PIXELS = 64_000_000
-# What both libraries know: Pillow reads the header, OpenCV the pixels.
-_FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'WEBP', 'PPM', 'JPEG2000')
+# What both libraries know: Pillow reads the header, OpenCV the pixels. Not JPEG 2000: its outer
+# header need not say what is decoded.
+_FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'WEBP', 'PPM')
 _EXIF_ORIENTATION = 0x0112
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.allowed_roots import check_under
 from gs_pose_ros.datasets.picture_file import (
     as_rgb,
     read_picture,
@@ -25,7 +26,7 @@ from gs_pose_ros.geometry.distortion import undistortion
 from gs_pose_ros.objects import transforms_camera as fields
 from gs_pose_ros.objects.sources import RegistrationView, thinned
 from gs_pose_ros.objects.transforms_camera import Entry
-from gs_pose_ros.regular_files import check_under, read_regular
+from gs_pose_ros.regular_files import read_regular
 
 # Raises GsPoseError for a path that may not be read.
 # Scripts leave the ending out, or write what was there before a conversion (text2room, NeRF).

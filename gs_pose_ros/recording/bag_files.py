@@ -18,8 +18,8 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from gs_pose_ros.datasets.allowed_roots import check_under
 from gs_pose_ros.errors import GsPoseError
-from gs_pose_ros.regular_files import check_under
 from gs_pose_ros.share import share_folder
 
 # A recording of many hours has some 100 kB; the parser of YAML takes a second for a megabyte.

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gs_pose_ros.datasets.links import check_links
+from gs_pose_ros.datasets.allowed_roots import check_links
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.bop_views import read_bop_views

@@ -26,9 +26,7 @@ def test_pictures_of_a_bop_set_may_be_links_within_what_is_allowed(tmp_path: Pat
     for split in ('train', 'train:0-1'):
         path = tmp_path / 'set' / split
         assert RegistrationSource('bop', path, 1).views().views
-        with pytest.raises(
-            GsPoseError, match=r'000000\.png: leads to .*outside\.png, which is not'
-        ):
+        with pytest.raises(GsPoseError, match=r'000000\.png is not under the allowed'):
             RegistrationSource('bop', path, 1, roots=roots).views()
     picture.unlink()
     outside.rename(picture)
