@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -174,7 +175,8 @@ class ObjectDatabase:
         """
         self._store.remove(object_id)
         if not (self.root / PREPARED).is_symlink():  # a stranger's database may point anywhere
-            shutil.rmtree(self.root / PREPARED / object_id, ignore_errors=True)
+            with suppress(RecursionError):  # shutil calls itself for folders within each other
+                shutil.rmtree(self.root / PREPARED / object_id, ignore_errors=True)
 
     def clear_leftovers(self) -> None:
         """Put right what killed writers of objects left, see `leftovers` for all the rest."""

@@ -81,7 +81,7 @@ def clear_copies(database: ObjectDatabase) -> None:
     """Remove what killed copies of a database left, wherever that is."""
     with suppress(OSError, ValueError):
         for begun in list((database.root / _BEGUN).iterdir()):
-            with suppress(OSError, GsPoseError, ValueError):
+            with suppress(OSError, GsPoseError, ValueError, RecursionError):
                 scratch = Path(os.fsdecode(read_regular(begun, _MOST_BYTES)))
                 if _is_cleared(scratch, begun.name):
                     begun.unlink()

@@ -19,7 +19,8 @@ def clear_leftovers(database: ObjectDatabase) -> None:
     """
     database.clear_leftovers()
     clear_copies(database)
-    with suppress(OSError, ValueError, GsPoseError):
+    # RecursionError: shutil calls itself for each of 2 000 folders within each other.
+    with suppress(OSError, ValueError, GsPoseError, RecursionError):
         _clear_prepared(database)
 
 

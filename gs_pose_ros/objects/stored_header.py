@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from gs_pose_ros.bounds import check_bounds
 from gs_pose_ros.errors import GsPoseError, shown
 from gs_pose_ros.objects.stored_arrays import MOST_BYTES
 from gs_pose_ros.regular_files import read_regular
@@ -180,7 +181,7 @@ class StoredHeader:
         return checked_facts(self._table('facts'), str(self.path))
 
     def settings(self, key: str, default: S) -> S:
-        """A dataclass of numbers; the default's of what is not said, without unknown ones."""
+        """A dataclass of numbers within their bounds; the default's of what is not said."""
         given = self._table(key) if key in self._entries else {}
         values: dict[str, float] = {}
         for field in fields(default):  # pyright: ignore[reportArgumentType]
@@ -188,7 +189,12 @@ class StoredHeader:
                 is_whole = isinstance(getattr(default, field.name), int)
                 taken = self._whole if is_whole else self._number
                 values[field.name] = taken(f'{key}.{field.name}', given[field.name])
-        return replace(default, **values)  # pyright: ignore[reportArgumentType]
+        stored = replace(default, **values)  # pyright: ignore[reportArgumentType]
+        try:
+            check_bounds(stored, f'{key}.')
+        except ValueError as error:
+            raise GsPoseError(f'{self.path}: {error}') from error
+        return stored
 
     def _entry(self, key: str) -> Any:
         if key not in self._entries:

@@ -73,6 +73,7 @@ def test_a_bad_header_is_named(path: Path, kind: str) -> None:
         ({'surfel': {'neighbours': '12'}}, 'surfel.neighbours is 12'),
         ({'surfel': [1]}, 'surfel is'),
         ({'relocalization': {'words': 10**400}}, 'relocalization.words is'),
+        ({'relocalization': {'words': 0}}, 'relocalization.words is 0, not within 1'),
         ({'facts': {'frames': None}}, 'facts.frames is None'),
         ({'units': 'feet'}, 'units is feet'),
     ],

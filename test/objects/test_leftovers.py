@@ -194,6 +194,26 @@ def test_what_was_prepared_of_objects_that_are_gone_goes(store: ObjectDatabase) 
     assert len(list((store.root / '.prepared' / 'mug').iterdir())) == 1
 
 
+def test_folders_that_are_deep_in_each_other_end_nothing(store: ObjectDatabase) -> None:
+    here = Path.cwd()
+    (store.root / '.prepared' / 'gone').mkdir(parents=True)
+    (store.root / '.new-cup').mkdir()
+    deep = [store.root / '.prepared' / 'gone', store.root / '.new-cup', store.root / 'mug']
+    try:
+        for folder in deep:
+            os.chdir(folder)
+            for _ in range(1100):
+                os.mkdir('a')  # noqa: PTH102 - a path of all of them would be too long
+                os.chdir('a')
+        clear_leftovers(store)
+        assert store.load('mug').object_id == 'mug'
+        with pytest.raises(GsPoseError, match='mug: is not replaced'):
+            store.remove('mug')
+    finally:
+        os.chdir(here)
+        subprocess.run(['rm', '-rf', *map(str, deep)], check=True)
+
+
 def test_a_read_only_or_odd_database_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     for root in ('file', 'missing', 'x' * 300, '\0'):

@@ -209,3 +209,25 @@ def test_live_images_that_cannot_be_used_are_counted_and_said(
     assert world.call(Trigger, 'gsplatloc/finish_map', Trigger.Request()).success
     world.until(lambda: progress and progress[-1].state == MapProgress.STATE_FAILED, 'the failure')
     assert "images could be used: depth is in the frame 'elsewhere'" in progress[-1].message
+
+
+@pytest.mark.parametrize(
+    'path', ['~nosuchuser', 'x' * 5000, '{maps}/loop', '{maps}/loop/room', '{maps}' + '/a' * 2000]
+)
+def test_a_path_of_no_use_is_a_fault_until_a_map_is_loaded(
+    world: World, start: Callable[..., LocalizerNode], maps: Path, path: str
+) -> None:
+    (maps / 'loop').symlink_to('loop')
+    (maps / '.new-cellar').mkdir()  # of a process that was killed
+    path = path.format(maps=maps)
+    node = start(map=path)
+    assert node.active
+    assert len(node._faults['map']) < 1000
+    odd = world.call(LoadMap, 'gsplatloc/load_map', LoadMap.Request(path=path))
+    assert not odd.success
+    assert 0 < len(odd.message) < 1000
+    save = world.call(SaveMap, 'gsplatloc/save_map', SaveMap.Request(path=path))
+    assert not save.success
+    good = world.call(LoadMap, 'gsplatloc/load_map', LoadMap.Request(path=str(maps / 'room')))
+    assert good.success, good.message
+    assert not (maps / '.new-cellar').exists()

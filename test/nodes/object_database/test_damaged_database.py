@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.parameter import Parameter
 
 from gs_pose_ros import regular_files
 from gs_pose_ros.msg import ObjectInfo, ObjectList
@@ -209,3 +210,15 @@ def test_leftovers_are_gone_at_the_next_start(world: World, store: ObjectDatabas
     world.add(DatabaseNode, parameters={'database': str(store.root)})
     assert statuses(listed(world)) == {'mug': ObjectInfo.STATUS_OK}
     assert sorted(p.name for p in store.root.iterdir() if p.is_dir()) == ['mug']
+
+
+def test_a_database_of_an_unknown_user_is_a_fault_until_it_is_another(
+    world: World, store: ObjectDatabase
+) -> None:
+    node = world.add(DatabaseNode, parameters={'database': '~nosuchuser/objects'})
+    assert not node.active
+    assert '~nosuchuser/objects: no usable path' in node._faults['lifecycle']
+    node.set_parameters([Parameter('database', value=str(store.root))])
+    node.start()
+    assert node.active
+    assert statuses(listed(world)) == {'mug': ObjectInfo.STATUS_OK}
