@@ -97,7 +97,7 @@ class FolderStore:
                 new.rename(target)
                 _fsync(self.root)
             if old.exists():
-                shutil.rmtree(old)
+                _delete(old)
 
     def remove(self, name: str) -> None:
         """Delete a folder.
@@ -116,7 +116,7 @@ class FolderStore:
             with self._renaming():
                 target.rename(trash)
                 _fsync(self.root)
-            shutil.rmtree(trash)
+            _delete(trash)
 
     def clear_leftovers(self) -> None:
         """Put right what killed processes left; not while another writes, or where none may."""
@@ -166,19 +166,20 @@ class FolderStore:
         """
         old, new = target.with_name(f'.old-{target.name}'), target.with_name(f'.new-{target.name}')
         if new.exists():
-            self._delete(new)
+            self._check_aside(new)
+            _delete(new)
         if old.exists() and target.exists():
-            self._delete(old)
+            self._check_aside(old)
+            _delete(old)
         elif old.exists():
             self.check_ours(old)
             with self._renaming():
                 old.rename(target)
         return old, new
 
-    def _delete(self, folder: Path) -> None:
-        """Delete what this class has put aside; GsPoseError if there is more in it."""
+    def _check_aside(self, folder: Path) -> None:
+        """Raise GsPoseError if there is more in it than what this class puts aside."""
         self._checked_content(folder, f'{folder}: is in the way, and not removed, because it')
-        shutil.rmtree(folder)
 
     # Two locks, over all processes: one writer at a time, and no reader during its two renames -
     # but readers while it writes its files.
@@ -235,6 +236,13 @@ def _disk_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         path = shown_path(error.filename or target)
         raise GsPoseError(f'{path}: {_reason(error)}') from error
+
+
+def _delete(folder: Path) -> None:
+    if folder.is_symlink():  # to an object that is stored elsewhere, and stays there
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def _reason(error: Exception) -> str:

@@ -33,7 +33,7 @@ _MOST_HEADER = 1 << 10  # bytes of an array's header: 128 as numpy writes it
 # As numpy writes it; of numbers and truth values alone, so that nothing else is made or unpickled.
 _HEADER = re.compile(
     rb"\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (?:True|False), "
-    rb"'shape': \(((?:\d{1,15},? ?)*)\), *\} *\n"
+    rb"'shape': \(((?:\d{1,15}(?:, \d{1,15})*,?)?)\), *\} *\n"
 )
 
 

@@ -254,3 +254,20 @@ def test_a_folder_that_is_no_object_is_neither_replaced_nor_removed(
     with pytest.raises(GsPoseError, match=r"photos: .*'wedding.jpg'"):
         store.save(make_reference('photos')) if act == 'save' else store.remove('photos')
     assert (photos / 'wedding.jpg').read_bytes() == b'once in a lifetime'
+
+
+def test_a_link_to_an_object_elsewhere_is_replaced_and_removed_alone(
+    store: ObjectDatabase, tmp_path: Path
+) -> None:
+    elsewhere = ObjectDatabase(tmp_path / 'elsewhere')
+    elsewhere.save(make_reference())
+    store.root.mkdir()
+    for _ in range(2):
+        (store.root / 'mug').symlink_to(elsewhere.root / 'mug')
+        store.save(make_reference(seed=1))
+        assert store.load('mug').diameter_m == pytest.approx(0.151)
+        store.remove('mug')
+    (store.root / 'mug').symlink_to(elsewhere.root / 'mug')
+    store.remove('mug')
+    assert store.object_ids() == []
+    assert elsewhere.load('mug').diameter_m == pytest.approx(0.15)

@@ -63,6 +63,9 @@ def _member(content: bytes, **entry: int):
         (_member(damage.npy_header('<f8', (2,)) + bytes(8)), 'takes 144 bytes, but it has 136'),
         (_member(damage.npy_header('<f8', (2,)) + bytes(24)), 'takes 144 bytes, but it has 152'),
         (_member(damage.npy_header('<f8', (10**14, 10**14))), 'takes'),
+        # A pattern that could split the digits in many ways would take for ever.
+        (_member(damage.npy_header('<f8', (int('1' * 900),))), 'no array of numbers'),
+        (_member(damage.npy_header('<f8', (1,) * 70) + bytes(8)), 'not readable'),
         (_member(damage.npy_header('<M8[s]', (1,)) + bytes(8)), 'no array of numbers'),
         (_member(damage.npy_header('<f16', (1,)) + bytes(16)), 'no array of numbers'),
         (_member(b'x' * 500, compress_type=zipfile.ZIP_LZMA), 'packed in a way of another kind'),
