@@ -51,7 +51,8 @@ def _holds(kind: str, place: Path) -> bool:
     if place.is_file():
         return place.suffix in {'bag': _BAGS, 'transforms': ('.json',)}.get(kind, ())
     patterns = {
-        'bop': ('scene_camera.json', '*/scene_camera.json'),
+        # Sets of several sensors as well: their reader says what is to be done.
+        'bop': ('scene_camera*.json', '*/scene_camera*.json'),
         'transforms': ('transforms.json',),
         'bag': ('metadata.yaml', *(f'*{suffix}' for suffix in _BAGS)),
     }[kind]

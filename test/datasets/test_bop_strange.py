@@ -24,6 +24,7 @@ from gs_pose_ros.datasets.bop_models import read_bop_models
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.bop_views import read_bop_views
+from gs_pose_ros.recording.source_kind import check_kind
 from test.datasets.bop_set import SIZE, write_bop_scene, write_models
 from test.mutations import examples, mutated_json, result_or_message
 
@@ -226,6 +227,7 @@ def test_sets_of_several_sensors_are_named_with_what_to_do(scene: Path, where: s
     root, split = (scene.parent, scene.name) if where == 'scene' else (scene.parents[1], 'test')
     with pytest.raises(GsPoseError, match='scene_camera_cam1.json: sets of several.*rgb_cam1'):
         read_bop_split(root, split)
+    check_kind('bop', root / split)  # which lets the reader say it
 
 
 def test_what_is_no_split_is_said(scene: Path) -> None:
