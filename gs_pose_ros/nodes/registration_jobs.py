@@ -247,8 +247,6 @@ def source_from_request(
         )
     kind = _KINDS[request.source]
     board = _board(request)
-    if kind in ('bag', 'topics') and board is None and not request.object_frame:
-        raise GsPoseError('give a board, or the TF frame of the object in object_frame')
     if path is not None:
         check_kind(kind, path)
     return RegistrationSource(

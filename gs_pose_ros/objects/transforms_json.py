@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from gs_pose_ros.regular_files import read_regular
 _ENDINGS = ('.png', '.jpg', '.jpeg', '.PNG', '.JPG', '.JPEG', '.webp', '.tif', '.tiff', '.bmp')
 _MOST_BYTES = 2**28  # a million frames
 _MILLIMETRE = 0.001
+_BYTES_A_PIXEL = 8  # colour, depth and mask of a view
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ def read_capture(
         if picture is not None:
             own = {key: value for key, value in frame.items() if value is not None}
             present.append((picture, {**top, **own}))
-    views = [reader.view(picture, entry) for picture, entry in thinned(present, max_views)]
+    chosen = thinned(present, max_views)
+    views = []
+    for picture, entry in chosen:
+        views.append(reader.view(picture, entry))
+        _check_memory(path, views, len(chosen))
     return Capture(views, box, reader.notes(len(content['frames'])))
 
 
@@ -277,6 +283,18 @@ class _Reader:
 
     def _allow(self, path: Path) -> None:
         check_under(path, self.roots)
+
+
+def _check_memory(path: Path, views: Sequence[RegistrationView], count: int) -> None:
+    """Refuse what would fill the memory; that would end the process without a word."""
+    rest = (count - len(views)) * views[-1].color.size // 3  # if they are like the last one
+    pixels = sum(view.color.size // 3 for view in views) + rest
+    installed = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if pixels * _BYTES_A_PIXEL > installed:
+        raise GsPoseError(
+            f'{path}: {count} pictures of {pixels / 1e6:.6g} megapixels in all need '
+            f'{pixels * _BYTES_A_PIXEL / 1e9:.6g} GB; make them smaller or use fewer (max_views)'
+        )
 
 
 def _depth_step(entry: Entry, key: str) -> tuple[float | None, str]:

@@ -67,7 +67,8 @@ class RegistrationSource:
         """Refuse what makes no sense; see `check_kind` for the path.
 
         Raises:
-            GsPoseError: a count, time or unit is negative or not finite, or the box is none.
+            GsPoseError: a count, time or unit is negative or not finite, the box is none, or the
+                kind of source lacks what it needs or has no use for what is given.
 
         """
         for name in ('max_views', 'duration_s', 'metres_per_unit'):
@@ -76,6 +77,20 @@ class RegistrationSource:
                 raise GsPoseError(f'{name} is {value}; it must be 0 or above')
         if self.box is not None:
             checked_box(self.box)
+        if self.kind in ('bag', 'topics'):
+            if self.board is None and not self.object_frame:
+                raise GsPoseError('give a board, or the TF frame of the object in object_frame')
+            if self.box is None or self.mask_mode is MaskMode.GIVEN:
+                raise GsPoseError(
+                    'pictures of a camera come without masks: give the 3-D box of the object '
+                    '(--box, box_min and box_max), and a mask mode that makes them of it'
+                )
+        elif self.board is not None:
+            raise GsPoseError('a board is for bags and topics alone: other sources have poses')
+        if self.metres_per_unit and self.kind != 'transforms':
+            raise GsPoseError(
+                f'metres_per_unit is for transforms.json alone; {self.kind} is in metres'
+            )
 
     def views(self, live: Iterable[BagFrame] = (), tf: TransformTree | None = None) -> Views:
         """Read everything; `live` frames and their `tf` are for topics.
@@ -150,8 +165,6 @@ class RegistrationSource:
         pictures = [f.frame if self.use_depth else f.frame.without_depth() for f in frames]
         if self.board is not None:
             return views_from_frames(pictures, self.board, max_views=self.max_views)
-        if not self.object_frame:
-            raise GsPoseError('give a board, or the TF frame of the object')
         poses: list[NDArray[np.float64] | None] = []
         reason = ''
         for item in frames:

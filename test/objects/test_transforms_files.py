@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,17 @@ def test_every_path_is_asked_for_before_it_is_read(tmp_path: Path) -> None:
     (folder / 'transforms.json').symlink_to(other / 'transforms.json')
     with pytest.raises(GsPoseError, match='not under the allowed roots'):
         read_capture(folder, roots=[folder])
+
+
+def test_more_pictures_than_the_memory_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_capture(tmp_path)
+    sizes = {'SC_PAGE_SIZE': 48 * 64, 'SC_PHYS_PAGES': 2 * 8}
+    monkeypatch.setattr(os, 'sysconf', sizes.__getitem__)
+    assert len(read_capture(tmp_path, max_views=2).views) == 2
+    with pytest.raises(GsPoseError, match=r'json: 3 pictures .* or use fewer \(max_views\)'):
+        read_capture(tmp_path)
 
 
 # ---- text ----

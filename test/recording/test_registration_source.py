@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.objects.board import CharucoBoard
+from gs_pose_ros.objects.masks import MaskMode
 from gs_pose_ros.recording.registration_source import RegistrationSource
 from gs_pose_ros.recording.source_kind import check_kind
 from test.datasets.bop_set import write_bop_scene
@@ -49,6 +51,22 @@ def test_pictures_of_a_bop_set_may_be_links_within_what_is_allowed(tmp_path: Pat
 def test_what_makes_no_sense_is_refused_before_anything_is_read(field: str, value: Any) -> None:
     with pytest.raises(GsPoseError, match='3-D box' if field == 'box' else f'{field} is'):
         RegistrationSource('transforms', Path('/nowhere'), **{field: value})
+
+
+def test_a_source_that_lacks_what_its_kind_needs_is_refused() -> None:
+    box, board = np.array([[-0.1] * 3, [0.1] * 3]), CharucoBoard(7, 5, 0.03, 0.02)
+    bag = {'kind': 'bag', 'path': Path('/nowhere'), 'box': box}
+    RegistrationSource(**bag, board=board)
+    RegistrationSource(**bag, object_frame='mug')
+    for fields, reason in (
+        (bag, 'give a board'),
+        ({**bag, 'box': None, 'board': board}, '3-D box'),
+        ({**bag, 'mask_mode': MaskMode.GIVEN, 'board': board}, 'come without masks'),
+        ({**bag, 'kind': 'bop', 'board': board}, 'for bags and topics alone'),
+        ({**bag, 'board': board, 'metres_per_unit': 0.1}, 'for transforms.json alone'),
+    ):
+        with pytest.raises(GsPoseError, match=reason):
+            RegistrationSource(**fields)
 
 
 def test_depth_is_left_out_where_it_is_not_wanted(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_registration_without_live_images_says_what_is_missing(world: World, lis
         object_frame='turntable',
         duration=0.5,
     )
+    request.box_max.x = request.box_max.y = request.box_max.z = 0.1
     assert register(world, request).accepted
     world.until(lambda: progress and progress[-1].state == RegistrationProgress.STATE_FAILED, 'it')
     assert 'no images' in progress[-1].message

@@ -110,6 +110,8 @@ def test_a_failed_registration_has_its_reason_and_the_next_one_runs(
     world.until(lambda: ids(lists[-1]) == ['can', 'mug'], 'the new list')
 
 
+TOPICS = {'source': RegisterObject.Request.SOURCE_TOPICS}
+BOX = {'box_min': Point(x=-0.1, y=-0.1, z=0.0), 'box_max': Point(x=0.1, y=0.1, z=0.1)}
 BOARD = {
     'board': RegisterObject.Request.BOARD_CHARUCO,
     'board_columns': 8,
@@ -129,7 +131,12 @@ BOARD = {
         ('{tmp}/pictures', {'object_id': 'mug'}, 'overwrite'),
         ('{tmp}/pictures', {'object_id': '../mug'}, '../mug'),
         ('{tmp}/pictures', {'source': 9}, 'unknown source'),
-        ('{tmp}/pictures', {'source': RegisterObject.Request.SOURCE_BAG}, 'board'),
+        ('{tmp}/pictures', {'source': RegisterObject.Request.SOURCE_BAG}, 'is no bag'),
+        ('', TOPICS, 'give a board'),
+        ('', {**TOPICS, 'object_frame': 'mug'}, '3-D box of the object'),
+        ('', {**TOPICS, 'object_frame': 'mug', **BOX, 'mask_mode': 1}, 'come without masks'),
+        ('', {**TOPICS, 'object_frame': 'mug', **BOX, 'metres_per_unit': 1.0}, 'in metres'),
+        ('{tmp}/pictures', BOARD, 'a board is for bags and topics alone'),
         ('{tmp}/objects', {}, 'has no transforms.json'),
         ('{tmp}/none', {}, 'is not there'),
         ('{tmp}/pictures', {'source': RegisterObject.Request.SOURCE_BOP}, 'it is a capture with'),
