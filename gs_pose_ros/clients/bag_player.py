@@ -68,7 +68,8 @@ class BagPlayer:
             if reader.is_ros1:
                 raise GsPoseError(
                     f'{bag}: is a ROS 1 bag, whose messages ROS 2 cannot read; convert it: '
-                    f'rosbags-convert --src {bag} --dst {bag.with_suffix("")}'
+                    f'rosbags-convert --src {bag} --dst {bag.with_name(f"{bag.stem}_ros2")} '
+                    '--dst-typestore ros2_humble'
                 )
             self.duration_s = reader.duration_ns / 1e9
             for connection in reader.connections:

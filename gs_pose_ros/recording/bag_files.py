@@ -108,7 +108,7 @@ class OpenBag:
                 f'{self.path}: the message on {connection.topic} ({kind}) at '
                 f'{stamp_ns / 1e9:.3f} s cannot be read: {_said(error)}'
             ) from error
-        return _as_in_ros2(msg) if self.is_ros1 and kind == _CAMERA_INFO else msg
+        return _as_in_ros2(msg) if kind == _CAMERA_INFO and hasattr(msg, 'K') else msg
 
 
 @contextmanager
@@ -193,7 +193,7 @@ def _said(error: Exception) -> str:
 
 
 def _as_in_ros2(info: Any) -> Any:
-    """A CameraInfo of ROS 1, which writes four of the fields large."""
+    """A CameraInfo of ROS 1, which writes four fields large; converters may leave it so."""
     return SimpleNamespace(
         header=info.header,
         height=info.height,
