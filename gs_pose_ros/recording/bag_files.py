@@ -20,6 +20,7 @@ from rosbags.typesys.store import Typestore
 
 from gs_pose_ros.datasets.allowed_roots import check_under
 from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.regular_files import read_regular, shown_path
 from gs_pose_ros.share import share_folder
 
 # A recording of many hours has some 100 kB; the parser of YAML takes a second for a megabyte.
@@ -127,7 +128,7 @@ def open_bag(bag: Path, roots: Iterable[Path] = ()) -> Iterator[OpenBag]:
     except GsPoseError:
         raise
     except Exception as error:  # of any parser, see above
-        raise GsPoseError(f'{bag}: cannot be read as a bag: {_said(error)}') from error
+        raise GsPoseError(f'{shown_path(bag)}: cannot be read as a bag: {_said(error)}') from error
     try:
         yield OpenBag(bag, reader, store)
     finally:
@@ -137,7 +138,9 @@ def open_bag(bag: Path, roots: Iterable[Path] = ()) -> Iterator[OpenBag]:
 def _storage(bag: Path, roots: list[Path]) -> Path:
     """What rosbags is to open: a file, or a folder with metadata.yaml."""
     if not bag.exists():
-        raise GsPoseError(f'{bag}: cannot be read as a bag: there is no such file or folder')
+        raise GsPoseError(
+            f'{shown_path(bag)}: cannot be read as a bag: there is no such file or folder'
+        )
     if bag.name == 'metadata.yaml':
         bag = bag.parent
     if not bag.is_dir():
@@ -174,9 +177,7 @@ def _storage(bag: Path, roots: list[Path]) -> Path:
 
 def _check_metadata(path: Path) -> None:
     """Refuse what the parser of YAML would take minutes for."""
-    if path.stat().st_size > _MOST_METADATA:
-        raise GsPoseError(f'{path}: {path.stat().st_size} bytes are no metadata')
-    content = path.read_bytes()
+    content = read_regular(path, _MOST_METADATA)
     if content.count(b'[') + content.count(b'{') > _MOST_BRACKETS:
         raise GsPoseError(f'{path}: so many brackets are no metadata')
 

@@ -110,7 +110,7 @@ def test_what_is_no_bag_is_named(tmp_path: Path, bag: Path) -> None:
     for name, words in said.items():
         with pytest.raises(GsPoseError, match=words) as caught:
             find_topics(tmp_path / name)
-        assert name[:20] in str(caught.value)
+        assert name[:3] in str(caught.value)
 
 
 def test_a_bag_without_messages_is_named(tmp_path: Path) -> None:
@@ -209,5 +209,5 @@ def test_brackets_without_end_are_refused(bag: Path, tmp_path: Path) -> None:
     with pytest.raises(GsPoseError, match='bag: cannot be read as a bag'):
         find_topics(other)
     (other / 'metadata.yaml').write_text('#' * 5_000_000)
-    with pytest.raises(GsPoseError, match='metadata.yaml: 5000000 bytes are no metadata'):
+    with pytest.raises(GsPoseError, match='metadata.yaml: has 5 MB, at most 4 MB are read'):
         find_topics(other)

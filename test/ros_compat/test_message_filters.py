@@ -138,3 +138,15 @@ def test_an_exception_in_a_callback_does_not_lock_ours_up() -> None:
     filters[0].signalMessage(message('a2', 2))
     filters[1].signalMessage(message('b2', 2))
     assert got == ['a1', 'a2']
+
+
+@pytest.mark.parametrize('approximate', [False, True])
+def test_a_stamp_before_all_time_is_dropped_and_the_next_set_joins(approximate: bool) -> None:
+    filters = [own.SimpleFilter(), own.SimpleFilter()]
+    synchronizer = (
+        own.ApproximateTimeSynchronizer(filters, 3, 0.01)
+        if approximate
+        else own.TimeSynchronizer(filters, 3)
+    )
+    filters[0].signalMessage(Stamped(Header(stamp=Time(sec=-5, nanosec=0)), 'bad'))
+    assert play(synchronizer, filters, 'a10 b10') == ['a10 b10']
