@@ -135,11 +135,12 @@ def _rectification(
         if not has_p:
             raise _bad('rectified images need P, and its fx or fy is not > 0')
     elif not any(k):
-        raise _bad('K is all zeros: the camera is not calibrated')
+        raise _bad('K is all zeros: the camera is not calibrated; calibrate it first')
     fields = {'P': p} if rectified else {'K': k, 'D': d, 'R': r, 'P': p}
     for name, values in fields.items():
         if not np.isfinite(values).all():
-            raise _bad(f'{name} holds {"NaN" if np.isnan(values).any() else "inf"}')
+            what = 'NaN' if np.isnan(values).any() else 'inf'
+            raise _bad(f'{name} holds {what}; calibrate the camera anew')
     if not rectified:
         _check_matrix('K', np.reshape(k, (3, 3)))
     D = () if rectified else _coefficients(d, model)
@@ -231,7 +232,8 @@ def _coefficients(d: tuple[float, ...], model: str) -> tuple[float, ...]:
             return d[:length]
     raise _bad(
         f'D has {len(d)} coefficients, but the distortion model {model or "plumb_bob"!r} has '
-        f'{" or ".join(map(str, lengths))}'
+        f'{" or ".join(map(str, lengths))}, '
+        'with 0 for those that are not known'
     )
 
 
