@@ -37,8 +37,9 @@ from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.other_settings import OtherSettings
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage, StageSettings, Stopwatch, run
-from gs_pose_ros.nodes.tracks import ONE_PLACE, Track, Tracks
+from gs_pose_ros.nodes.tracks import Track, Tracks
 from gs_pose_ros.pose.detection.template_detector import TemplateDetector
+from gs_pose_ros.pose.distinct import ONE_PLACE
 from gs_pose_ros.pose.estimator import PoseEstimator, RefinerName, Refiners
 from gs_pose_ros.pose.initialization.view_retrieval import TemplateRetrieval
 from gs_pose_ros.pose.refinement.lm import LMRefiner
@@ -49,6 +50,7 @@ from gs_pose_ros.recording.frame_decoding import stamp_to_ns
 
 # Between an image and the next: an object has not moved out of a refiner's reach.
 _NEAR_NS = 150_000_000
+_FOLLOWED = 0.5  # diameters: hypotheses are no nearer to what they are of
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class RefinerNode(Stage[RefinerSettings]):
         if frame is None:
             return
         masks = self._detections.at(images.stamp_ns, frame.camera.shape)
-        instances = hypotheses(msg, self._entries)
+        instances = hypotheses(msg, images.header.frame_id, self._entries)
         if not instances:
             status = ObjectPoseArray.STATUS_BAD_INPUT
             self._out.publish(images.header, status, self._entries.reason)
@@ -253,8 +255,7 @@ class RefinerNode(Stage[RefinerSettings]):
         reference = self._objects.references.get(name)
         if reference is None:
             return failed(ObjectPose.STATUS_UNKNOWN_OBJECT, self._objects.why_not(name))
-        stamp_ns, diameter_m = frame.stamp_ns, reference.diameter_m
-        near = tracks.near(name, reference, stamp_ns, starts[0], 0.5 * diameter_m)
+        near = tracks.near(name, reference, frame.stamp_ns, starts[0], _FOLLOWED)
         if near and not near[0].lost_images:
             return None
         try:
@@ -262,8 +263,8 @@ class RefinerNode(Stage[RefinerSettings]):
         except Exception as error:  # what is followed, and the other instances, are none the worse
             return failed(ObjectPose.STATUS_ERROR, self.failed(error))
         if estimate.found:
-            T = estimate.T_cam_obj
-            here = tracks.near(name, reference, stamp_ns, T, ONE_PLACE * diameter_m)
+            T, stamp_ns = estimate.T_cam_obj, frame.stamp_ns
+            here = tracks.near(name, reference, stamp_ns, T, ONE_PLACE)
             if here and not here[0].lost_images:  # two detections, one object
                 return None
             for lost in here:

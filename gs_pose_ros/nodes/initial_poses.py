@@ -20,12 +20,15 @@ class Hypotheses(NamedTuple):
     T_cam_obj: list[NDArray[np.float64]]
 
 
-def hypotheses(msg: ObjectPoseArray, entries: Entries) -> list[Hypotheses]:
-    """Of each of the first 64 instances; what is left out `entries` counts and names."""
+def hypotheses(msg: ObjectPoseArray, frame_id: str, entries: Entries) -> list[Hypotheses]:
+    """Of each of the first 64 instances in an image of that frame.
+
+    What is left out `entries` counts and names.
+    """
     found: dict[tuple[str, int], Hypotheses] = {}
 
     def take(pose: ObjectPose) -> None:
-        check_entry(pose)
+        check_entry(pose, frame_id)
         key = pose.object_id, pose.instance
         if key not in found and len(found) == MOST_INSTANCES:
             raise GsPoseError(f'at most {MOST_INSTANCES} instances are taken')

@@ -127,7 +127,7 @@ class PoseInitializerNode(Stage[InitializerSettings]):
         unread: list[ObjectPose] = []
 
         def initialize(detection: ObjectDetection) -> list[ObjectPose]:
-            check_entry(detection)
+            check_entry(detection, images.header.frame_id)
             try:
                 return self._hypotheses(frame, detection)
             except GsPoseError as error:

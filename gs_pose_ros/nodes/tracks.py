@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.geometry.motion import constant_velocity
 from gs_pose_ros.objects.splat_object import SplatObject
-from gs_pose_ros.pose.distinct import distinct
-
-# Of the diameter: two things of one kind are further apart, unless they are flat and in a stack.
-ONE_PLACE = 0.125
+from gs_pose_ros.pose.distinct import ONE_PLACE, center_gap, distinct
 
 
 @dataclass(eq=False)
@@ -67,19 +64,24 @@ class Tracks:
         return [self._tracks[key] for key in sorted(self._tracks)]
 
     def near(
-        self, object_id: str, thing: SplatObject, stamp_ns: int, T: NDArray[np.float64], m: float
+        self,
+        object_id: str,
+        thing: SplatObject,
+        stamp_ns: int,
+        T_cam_obj: NDArray[np.float64],
+        diameters: float,
     ) -> list[Track]:
-        """The tracks of that object whose centre was within m of where it is at T [4, 4].
+        """The tracks of that object whose centre was not further than that from its centre here.
 
         At that time; those that are not lost first, of these the nearest.
         """
-        found: list[tuple[bool, float, Track]] = []
-        for track in self.all():
-            if track.object_id == object_id:
-                gap = _gap(thing, track.pose_at(stamp_ns), T)
-                if gap < m:
-                    found.append((track.lost_images > 0, gap, track))
-        return [track for *_, track in sorted(found, key=lambda entry: entry[:2])]
+        gaps = {
+            track: center_gap(thing, track.pose_at(stamp_ns), T_cam_obj)
+            for track in self.all()
+            if track.object_id == object_id
+        }
+        found = [track for track, gap in gaps.items() if gap < diameters]
+        return sorted(found, key=lambda track: (track.lost_images > 0, gaps[track]))
 
     def begin(
         self, object_id: str, instance: int, stamp_ns: int, T_cam_obj: NDArray[np.float64]
@@ -105,8 +107,9 @@ class Tracks:
         """
         mine = [t for t in self._tracks.values() if t.object_id == object_id and not t.lost_images]
 
-        def same(a: Track, b: Track) -> bool:
-            return in_one_place(thing, a, b)
+        def same(a: Track, b: Track) -> bool:  # in the last image in which both were looked for
+            stamp_ns = min(a.stamp_ns, b.stamp_ns)
+            return center_gap(thing, a.pose_at(stamp_ns), b.pose_at(stamp_ns)) < ONE_PLACE
 
         kept = distinct(mine, same)
         ended = [track for track in mine if track not in kept]
@@ -118,17 +121,3 @@ class Tracks:
         """The tracks that are furthest behind; all of them have one stamp."""
         oldest = min((track.stamp_ns for track in self.all()), default=0)
         return [track for track in self.all() if track.stamp_ns == oldest]
-
-
-def in_one_place(thing: SplatObject, a: Track, b: Track) -> bool:
-    """Whether two tracks of an object are of one thing, however they are turned.
-
-    Compared in the last image in which both were looked for.
-    """
-    stamp_ns = min(a.stamp_ns, b.stamp_ns)
-    return _gap(thing, a.pose_at(stamp_ns), b.pose_at(stamp_ns)) < ONE_PLACE * thing.diameter_m
-
-
-def _gap(thing: SplatObject, T_a: NDArray[np.float64], T_b: NDArray[np.float64]) -> float:
-    """Between the centres, m: the object's origin may be far off it, and a symmetry moves it."""
-    return float(np.linalg.norm(thing.center_in(T_a) - thing.center_in(T_b)))

@@ -12,6 +12,9 @@ from gs_pose_ros.geometry import se3
 from gs_pose_ros.objects.splat_object import SplatObject
 
 Item = TypeVar('Item')
+# Diameters: the centres of two things of one kind are further apart, unless they are flat and in
+# a stack.
+ONE_PLACE = 0.125
 
 
 def distinct(
@@ -34,3 +37,15 @@ def largest_shift(
     center_a, center_b = reference.center_in(T_a), reference.center_in(T_b)
     rim = float(se3.rotation_angle(T_a[:3, :3], T_b[:3, :3])) * reference.diameter_m / 2
     return max(float(np.linalg.norm(center_a - center_b)), rim)
+
+
+def center_gap(
+    reference: SplatObject, T_a: NDArray[np.float64], T_b: NDArray[np.float64]
+) -> float:
+    """Between the centres at two poses T_cam_obj [4, 4], in diameters.
+
+    Below `ONE_PLACE` both are of one thing, however they are turned: a pose and its image by a
+    symmetry, or by a mistake, have one centre, while an origin far off the object moves.
+    """
+    gap_m = np.linalg.norm(reference.center_in(T_a) - reference.center_in(T_b))
+    return float(gap_m) / reference.diameter_m

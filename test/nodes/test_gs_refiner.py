@@ -190,9 +190,9 @@ def test_a_lost_track_that_comes_back_beside_its_successor_is_one_with_it(
 ) -> None:
     begin(world, poses)
     world.show_until(lambda: of_stage(poses, ObjectPose.STAGE_TRACKED), 'tracking')
-    count = len(method.tracked)
     stamp_ns = world.show(DARK)
-    world.until(lambda: len(method.tracked) > count, 'a lost image')
+    lost = lambda p: p.status == ObjectPose.STATUS_LOST  # noqa: E731
+    world.until(lambda: any(lost(p) for p in all_of(poses)), 'a lost image')
     beside = se3.from_rotation_translation(np.eye(3), [0.05, 0.0, 0.5])
     refined = len(of_stage(poses, ObjectPose.STAGE_REFINED))
     method.sees_in_the_dark = True

@@ -121,6 +121,7 @@ BAD_POSES = {
     'long name': (with_fields(object_id='x' * 10_000), '10000 characters'),
     'instance': (with_fields(instance=2**32 - 1), 'instance 4294967295 is above 999'),
     'score': (with_fields(score=NAN), 'score nan'),
+    'frame': (with_fields(header=Header(frame_id='m' * 999)), "m', that of the image 'camera'"),
 }
 
 
@@ -141,7 +142,7 @@ def test_a_bad_initial_pose_is_named(edit: Any, words: str) -> None:
     msg = ObjectPoseArray(poses=[hypothesis(Header(), 1), bad])
     said = Said()
     entries = Entries(said, 'initial_poses')  # type: ignore[arg-type]
-    (instance,) = hypotheses(msg, entries)
+    (instance,) = hypotheses(msg, 'camera', entries)
     assert instance.first.instance == 1
     assert said.reason.startswith('1 of 2 entries of initial_poses are left out; entry 1: ')
     assert words in said.reason
@@ -238,30 +239,27 @@ def test_an_error_with_one_instance_is_its_own(
     )
 
 
-def test_stamps_of_no_image_are_said(world: World, refined: list, initial: list) -> None:
+@pytest.mark.parametrize('node', ['refined', 'initial'])
+def test_stamps_of_no_image_are_said(
+    world: World, request: pytest.FixtureRequest, node: str
+) -> None:
+    got: list = request.getfixturevalue(node)
     newest = world.show()
     for stamp_ns in (newest + 3600 * 10**9, -(10**18)):
         header = header_at(stamp_ns)
-        for topic, got, msg in (
-            (
-                'pose_initializer/initial_poses',
-                refined,
-                ObjectPoseArray(header=header, poses=[hypothesis(header)]),
-            ),
-            (
-                'detector/detections',
-                initial,
-                ObjectDetectionArray(header=header, detections=[ObjectDetection()]),
-            ),
-        ):
-            count = len(got)
-            world.send(topic, msg)
-            world.until(lambda got=got, n=count: len(got) > n, 'an answer')
-            assert got[-1].status == ObjectPoseArray.STATUS_BAD_INPUT
-            assert ('after the newest' if stamp_ns > 0 else 'history') in got[-1].reason
+        count = len(got)
         world.send('detector/searching', header)
-    send_poses(world)
-    world.until(lambda: found(refined, ObjectPose.STAGE_REFINED, 100), 'a good one')
+        if node == 'refined':
+            msg = ObjectPoseArray(header=header, poses=[hypothesis(header)])
+            world.send('pose_initializer/initial_poses', msg)
+        else:
+            found = ObjectDetectionArray(header=header, detections=[ObjectDetection()])
+            world.send('detector/detections', found)
+        world.until(lambda n=count: len(got) > n, 'an answer')
+        assert got[-1].status == ObjectPoseArray.STATUS_BAD_INPUT
+        assert ('after the newest' if stamp_ns > 0 else 'history') in got[-1].reason
+    (send_poses if node == 'refined' else send_detections)(world)
+    world.until(lambda: got[-1].status == ObjectPoseArray.STATUS_OK, 'a good one')
 
 
 # ---- detections ----
@@ -299,6 +297,7 @@ BAD_DETECTIONS = {
     'mask rgb': (mask(encoding='rgb8'), 'mask is rgb8'),
     'hint': (lambda entry: setattr(entry.pose_hints[0].position, 'x', NAN), 'hint: not a pose'),
     'score': (with_fields(score=-INF), 'score -inf'),
+    'frame': (with_fields(header=Header(frame_id='map')), "frame is 'map'"),
     'name': (with_fields(object_id='x' * 10_000), '10000 characters'),
     'instance': (with_fields(instance=1000), 'instance 1000 is above 999'),
 }
@@ -313,7 +312,7 @@ def test_bad_detections_cost_nothing_but_themselves(
     assert found(initial, ObjectPose.STAGE_INITIAL, 100)
     assert all(len(pose.object_id) < 200 for pose in initial[-1].poses)
     reasons = '; '.join(pose.reason for pose in initial[-1].poses)
-    for _, words in list(BAD_DETECTIONS.values())[:-3]:  # of the others no more is repeated
+    for _, words in list(BAD_DETECTIONS.values())[:-4]:  # of the others no more is repeated
         assert words in reasons
     count = len(BAD_DETECTIONS)
     reason = f'{count} of {count + 1} entries of detections are left out; entry 0: '
@@ -346,7 +345,7 @@ def test_poses_of_strange_objects_are_forgotten(world: World, database: ObjectDa
 # ---- the service ----
 
 
-def request(*object_ids: str) -> EstimatePose.Request:
+def request_of(*object_ids: str) -> EstimatePose.Request:
     out = EstimatePose.Request(object_ids=list(object_ids))
     out.color = image_message(np.full((*CAMERA.shape, 3), 128, np.uint8), 'rgb8', 5)
     out.camera_info = camera_to_message(CAMERA, header_at(5))
@@ -370,13 +369,13 @@ REQUESTS = {
 def test_a_bad_request_is_refused_with_words(
     world: World, refined: list, edit: Any, words: str
 ) -> None:
-    bad = deepcopy(request())
+    bad = deepcopy(request_of())
     edit(bad)
     answer = world.call(EstimatePose, 'gs_refiner/estimate_pose', bad)
     assert not answer.success
     assert answer.poses.status == ObjectPoseArray.STATUS_BAD_INPUT
     assert words in answer.message
-    good = world.call(EstimatePose, 'gs_refiner/estimate_pose', request('mug', 'mug', 'a\0b'))
+    good = world.call(EstimatePose, 'gs_refiner/estimate_pose', request_of('mug', 'mug', 'a\0b'))
     assert good.success
     statuses = {pose.object_id: pose.status for pose in good.poses.poses}
     assert len(good.poses.poses) == 2

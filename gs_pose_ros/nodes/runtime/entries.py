@@ -65,14 +65,22 @@ class Entries:
         return out
 
 
-def check_entry(entry: ObjectDetection | ObjectPose) -> None:
-    """Raise GsPoseError if the object's name, the instance or the score can be no true one."""
+def check_entry(entry: ObjectDetection | ObjectPose, frame_id: str) -> None:
+    """Raise GsPoseError if it can be none of an image in that frame.
+
+    That is by the object's name, the instance, the score or the frame (empty: the image's).
+    """
     object_id, instance, score = entry.object_id, entry.instance, entry.score
     check_name(object_id)
     if instance > _MOST_INSTANCE:
         raise GsPoseError(f'{object_id!r}: instance {instance} is above {_MOST_INSTANCE}')
     if not -1e-6 <= score <= 1 + 1e-6:
         raise GsPoseError(f'{object_id!r}: score {score:g} is not within 0 to 1')
+    if entry.header.frame_id not in ('', frame_id):
+        raise GsPoseError(
+            f'{object_id!r}: its frame is {entry.header.frame_id[:60]!r}, that of the image '
+            f'{frame_id[:60]!r}'
+        )
 
 
 def check_name(object_id: str) -> None:
