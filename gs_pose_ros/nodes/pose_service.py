@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gs_pose_ros.errors import GsPoseError
@@ -12,7 +12,9 @@ from gs_pose_ros.nodes.runtime.entries import check_name
 from gs_pose_ros.nodes.runtime.frame_input import ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.object_watch import ObjectWatch
 from gs_pose_ros.nodes.runtime.stage import Stage, Stopwatch
-from gs_pose_ros.pose.estimator import PoseEstimator
+from gs_pose_ros.objects.splat_object import SplatObject
+from gs_pose_ros.pose.distinct import ONE_PLACE, center_gap, distinct
+from gs_pose_ros.pose.estimator import ObjectEstimate, PoseEstimator
 from gs_pose_ros.srv import EstimatePose
 
 _MOST_NAMES = 1000  # of a request
@@ -75,11 +77,31 @@ class PoseService:
         ]
         references = [known[name] for name in wanted if name in known]
         estimates = self._estimator().estimate(frame, references) if references else []
+        ended = _doubles(estimates, known)
         for e in estimates:
             if e.detection is None:
                 status, reason = ObjectPose.STATUS_NOT_FOUND, e.pose.reason
                 poses.append(failed_pose(header, e.object_id, 0, status, reason))
+            elif (e.object_id, e.instance) in ended:
+                lost, reason = ObjectPose.STATUS_LOST, 'it is where a better one is: one object'
+                poses.append(failed_pose(header, e.object_id, e.instance, lost, reason))
             else:
                 stage = ObjectPose.STAGE_REFINED
                 poses.append(estimate_to_message(header, e.object_id, e.instance, e.pose, stage))
         return poses
+
+
+def _doubles(
+    estimates: list[ObjectEstimate], known: Mapping[str, SplatObject]
+) -> set[tuple[str, int]]:
+    """Object and instance of those that were led to where a better one of the same object is."""
+
+    def same(a: ObjectEstimate, b: ObjectEstimate) -> bool:
+        T_a, T_b = a.pose.T_cam_obj, b.pose.T_cam_obj
+        return a.object_id == b.object_id and center_gap(known[a.object_id], T_a, T_b) < ONE_PLACE
+
+    good = sorted((e for e in estimates if e.found), key=lambda e: -e.pose.score)
+    found, kept = (
+        {(e.object_id, e.instance) for e in some} for some in (good, distinct(good, same))
+    )
+    return found - kept

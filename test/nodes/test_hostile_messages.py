@@ -11,25 +11,22 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from std_msgs.msg import Header
 
-from gs_pose_ros.estimate import Detection, PoseEstimate, Status
+from gs_pose_ros.estimate import Detection
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.msg import ObjectDetection, ObjectDetectionArray, ObjectPose, ObjectPoseArray
 from gs_pose_ros.nodes.detector import DetectorNode
 from gs_pose_ros.nodes.gs_refiner import RefinerNode
-from gs_pose_ros.nodes.initial_poses import hypotheses
 from gs_pose_ros.nodes.pose_initializer import PoseInitializerNode
 from gs_pose_ros.nodes.runtime.conversions import (
     camera_to_message,
     detection_to_message,
-    estimate_to_message,
 )
-from gs_pose_ros.nodes.runtime.entries import Entries
 from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.srv import EstimatePose
 from test.fakes import CAMERA, START, AtTheMask, BrightPixels, Everywhere, Follower
 from test.nodes.conftest import World, header_at, image_message
+from test.nodes.runtime.test_entries import BAD_POSES, INF, NAN, at, hypothesis, with_fields
 
-NAN, INF = float('nan'), float('inf')
 FAR = se3.from_rotation_translation(np.eye(3), [0.3, 0.0, 0.5])
 
 
@@ -65,12 +62,6 @@ def faults(world: World) -> Callable[[], dict[str, str]]:
     return values
 
 
-def hypothesis(
-    header: Header, instance: int = 0, T: Any = START, object_id: str = 'mug'
-) -> ObjectPose:
-    return estimate_to_message(header, object_id, instance, PoseEstimate(T, 0.5, Status.INITIAL))
-
-
 def send_poses(world: World, *edits: Callable[[ObjectPose], Any], good: bool = True) -> int:
     """Of an image, one pose for each edit, and then a good one of instance 100 further right."""
     stamp_ns = world.show()
@@ -92,61 +83,6 @@ def found(messages: list, stage: int, instance: int) -> list[ObjectPose]:
         for pose in msg.poses
         if (pose.stage, pose.instance, pose.status) == (stage, instance, ObjectPose.STATUS_OK)
     ]
-
-
-def at(**fields: float) -> Callable[[ObjectPose], None]:
-    def edit(pose: ObjectPose) -> None:
-        for name, value in fields.items():
-            part = pose.pose.pose.orientation if name == 'w' else pose.pose.pose.position
-            setattr(part, name, value)
-
-    return edit
-
-
-def with_fields(**fields: Any) -> Callable[[Any], None]:
-    def edit(entry: Any) -> None:
-        for name, value in fields.items():
-            setattr(entry, name, value)
-
-    return edit
-
-
-BAD_POSES = {
-    'nan': (at(x=NAN), 'not a pose'),
-    'inf': (at(z=-INF), 'not a pose'),
-    'nowhere': (at(z=1e300), 'not a pose'),
-    'quaternion': (at(w=0.5), 'not a pose'),
-    'no quaternion': (at(w=0.0), 'not a pose'),
-    'nan quaternion': (at(w=NAN), 'not a pose'),
-    'long name': (with_fields(object_id='x' * 10_000), '10000 characters'),
-    'instance': (with_fields(instance=2**32 - 1), 'instance 4294967295 is above 999'),
-    'score': (with_fields(score=NAN), 'score nan'),
-    'frame': (with_fields(header=Header(frame_id='m' * 999)), "m', that of the image 'camera'"),
-}
-
-
-class Said:
-    """Stands for a node: what `Entries` reports."""
-
-    def __init__(self) -> None:
-        self.reason = ''
-
-    def fault(self, name: str, reason: str) -> None:
-        self.reason = reason
-
-
-@pytest.mark.parametrize(('edit', 'words'), BAD_POSES.values(), ids=BAD_POSES)
-def test_a_bad_initial_pose_is_named(edit: Any, words: str) -> None:
-    bad = hypothesis(Header())
-    edit(bad)
-    msg = ObjectPoseArray(poses=[hypothesis(Header(), 1), bad])
-    said = Said()
-    entries = Entries(said, 'initial_poses')  # type: ignore[arg-type]
-    (instance,) = hypotheses(msg, 'camera', entries)
-    assert instance.first.instance == 1
-    assert said.reason.startswith('1 of 2 entries of initial_poses are left out; entry 1: ')
-    assert words in said.reason
-    assert len(said.reason) < 300
 
 
 def test_bad_initial_poses_cost_nothing_but_themselves(
@@ -363,6 +299,25 @@ REQUESTS = {
     'step': (lambda r: with_fields(step=0)(r.color), 'step is 0'),
     'wide': (lambda r: with_fields(width=2**32 - 1)(r.color), 'megapixels'),
 }
+
+
+class Twice(Everywhere):
+    """Finds the object twice; the follower refines both to one pose."""
+
+    def detect(self, *args: Any) -> list[Detection]:
+        return super().detect(*args) * 2
+
+
+def test_two_detections_of_one_object_are_one_answer(
+    world: World, database: ObjectDatabase, method: Follower
+) -> None:
+    stages = Twice()
+    world.add(RefinerNode, refine=method, track=method, detect=stages, initialize=stages)
+    answer = world.call(EstimatePose, 'gs_refiner/estimate_pose', request_of())
+    assert method.refined == 2
+    statuses = {pose.instance: pose.status for pose in answer.poses.poses}
+    assert statuses == {0: ObjectPose.STATUS_OK, 1: ObjectPose.STATUS_LOST}
+    assert 'one object' in answer.poses.poses[1].reason
 
 
 @pytest.mark.parametrize(('edit', 'words'), REQUESTS.values(), ids=REQUESTS)
