@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -61,6 +62,8 @@ _DEPTHS: dict[str, type] = {
 }
 _NAMES = {np.dtype(element): name for name, element in _DEPTHS.items()}
 _GENERIC = re.compile(r'(8U|8S|16U|16S|32S|32F|64F)(?:C([1-9]\d?))?', re.ASCII)
+
+_END_OF_JPEG = b'\xff\xd9'
 
 # All that can be made into a picture in colour.
 COLOR_ENCODINGS = tuple(_ENCODINGS)
@@ -145,10 +148,11 @@ def decode_compressed(data: Any, encoding: str = 'passthrough', mosaic: str = ''
         kind = picture_header(file.data).kind
     except GsPoseError as error:
         raise ImageEncodingError(str(error)) from error
-    try:
-        image = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
+    image = None
+    # Older releases of OpenCV make grey what is missing of a JPEG, and tell the terminal alone.
+    if kind != 'JPEG' or _END_OF_JPEG in file.tobytes():
+        with suppress(cv2.error):
+            image = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ImageEncodingError(f'{file.size} bytes of a {kind} are cut off or damaged')
     channels = 1 if image.ndim == 2 else image.shape[2]

@@ -122,6 +122,15 @@ def test_estimates_round_trip(status: Status, stage: int) -> None:
     np.testing.assert_allclose(back.alternatives, [other], atol=1e-12)
 
 
+def test_an_unknown_stage_is_refused_and_a_covariance_of_nan_says_nothing() -> None:
+    msg = estimate_to_message(header_at(5), 'mug', 0, PoseEstimate(np.eye(4), 0.5, Status.TRACKED))
+    msg.pose.covariance = np.full(36, np.nan)
+    assert estimate_from_message(msg).covariance is None
+    msg.stage = 77
+    with pytest.raises(GsPoseError, match='unknown stage 77'):
+        estimate_from_message(msg)
+
+
 def test_lost_and_failed_keep_their_reason() -> None:
     lost = PoseEstimate(np.eye(4), float('nan'), Status.LOST, 'hidden')
     msg = sent(estimate_to_message(header_at(5), 'mug', 0, lost, ObjectPose.STAGE_TRACKED))
