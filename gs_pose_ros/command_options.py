@@ -27,7 +27,7 @@ def existing_folder(path: Path, name: str) -> Path:
         GsPoseError: it is not there, or something else.
 
     """
-    path = _expanded(path, name)
+    path = expanded(path, name)
     if not os.path.isdir(path):  # noqa: PTH112 - which raises nothing, whatever the name
         raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, a folder is needed')
     return path
@@ -40,7 +40,7 @@ def existing_file(path: Path, name: str) -> Path:
         GsPoseError: it is not there, or no regular file.
 
     """
-    path = _expanded(path, name)
+    path = expanded(path, name)
     if not os.path.isfile(path):  # noqa: PTH113 - as above
         raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, a file is needed')
     return path
@@ -53,7 +53,7 @@ def folder_to_write(path: Path, name: str) -> Path:
         GsPoseError: something else is there, or nothing can be written there.
 
     """
-    path = _expanded(path, name)
+    path = expanded(path, name)
     if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - as above
         raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, it is to be a folder')
     _check_writable(path, name)
@@ -67,7 +67,7 @@ def file_to_write(path: Path, name: str) -> Path:
         GsPoseError: something else is there, or nothing can be written there.
 
     """
-    path = _expanded(path, name)
+    path = expanded(path, name)
     if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - as above
         raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, it is to be a file')
     _check_writable(path.parent, name)
@@ -82,7 +82,8 @@ def check_frame_name(name: str, option: str) -> None:
         raise GsPoseError(f'{option} {name[:80]!r}: is no name of a frame: one word is needed')
 
 
-def _expanded(path: Path, name: str) -> Path:
+def expanded(path: Path, name: str) -> Path:
+    """The path that an option gives, `~` expanded; raises GsPoseError where it cannot be."""
     try:
         return path.expanduser()
     except RuntimeError as error:  # ~nosuchuser

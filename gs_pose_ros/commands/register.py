@@ -11,9 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional, arg
 
-from gs_pose_ros.bounds import check_bounds
-from gs_pose_ros.commands.places import expanded, writable_folder
-from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.command_options import check_numbers, expanded, folder_to_write
 from gs_pose_ros.objects.board import AprilTagGrid, CharucoBoard
 from gs_pose_ros.objects.database import ObjectDatabase
 from gs_pose_ros.objects.folder_store import checked_name
@@ -80,11 +78,8 @@ class Register:
         """
         # What can be known now is: the work takes minutes.
         checked_name(self.object_id)
-        try:
-            check_bounds(self.settings, 'settings.')
-        except ValueError as error:
-            raise GsPoseError(str(error)) from error
-        path = expanded(self.path)
+        check_numbers(self)
+        path = expanded(self.path, 'PATH')
         check_kind(self.kind, path)
         source = RegistrationSource(
             kind=self.kind,
@@ -99,7 +94,7 @@ class Register:
             metres_per_unit=self.metres_per_unit,
             bag=self.bag,
         )
-        database = ObjectDatabase(writable_folder(self.db))
+        database = ObjectDatabase(folder_to_write(self.db, '--db'))
         console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         found = source.views()
         settings = self.settings

@@ -51,7 +51,7 @@ SEVEN_SCENES = AssumedCamera(Camera(585.0, 585.0, 320.0, 240.0, 640, 480), 1000.
 def camera_of(
     root: Path, picture: Path, assumed: AssumedCamera
 ) -> tuple[Camera, float, list[str]]:
-    """The camera, the units of depth in a metre, and a remark where both are assumed."""
+    """The camera, the units of depth in a metre, and a note where both are assumed."""
     path = root / 'intrinsics.txt'
     header = read_picture_header(picture)
     if path.exists():
@@ -65,13 +65,13 @@ def camera_of(
             f'{camera.width} x {camera.height} as with the Kinects of {assumed.whose}: write this '
             f'file, with one line "{INTRINSICS_LINE}"'
         )
-    remark = (
+    note = (
         f'{folder_name(root)}/intrinsics.txt: missing; assumed is a Kinect of {assumed.whose}: '
         f'fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.cx:g}, cy {camera.cy:g}, '
         f'and {units:g} units of depth in a metre (1000 if in millimetres). For any '
         f'other camera write this file, with one line "{INTRINSICS_LINE}"'
     )
-    return camera, units, [remark]
+    return camera, units, [note]
 
 
 def check_unit(root: Path, frames: Sequence[SequenceFrame]) -> None:
@@ -145,5 +145,5 @@ def _fitting(pairs: Sequence[tuple[Posed, Posed]], factor: float) -> tuple[int, 
 
 
 def folder_name(root: Path) -> str:
-    """The folder without those above it: remarks go into results, which are published."""
+    """The folder without those above it: notes go into results, which are published."""
     return root.resolve().name

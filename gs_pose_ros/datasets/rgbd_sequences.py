@@ -51,7 +51,7 @@ def read_sequence(root: Path) -> RecordedSequence:
     """The frames of a folder in either layout, in the order of time.
 
     `intrinsics.txt` with a line "fx fy cx cy width height depth_units_per_metre" says what took
-    the pictures; without it the benchmark's own cameras are assumed, which is a remark.
+    the pictures; without it the benchmark's own cameras are assumed, which is a note.
 
     Raises:
         GsPoseError: it is neither, or a list in it cannot be read.
@@ -111,9 +111,9 @@ def read_tum(root: Path) -> RecordedSequence:
             f'{root}: none of the {len(colors)} pictures of rgb.txt makes a frame: '
             f'{_counted(why for _, why in missed) or "it is empty"}{_clocks(colors, depths)}'
         )
-    camera, units, remarks = camera_of(root, pairs[0][1], TUM)
+    camera, units, notes = camera_of(root, pairs[0][1], TUM)
     if truth.left_out:
-        remarks.append(
+        notes.append(
             f'{folder_name(root)}/groundtruth.txt: {truth.left_out} of '
             f'{truth.left_out + len(truth.stamps)} rows hold NaN or infinity and are left out'
         )
@@ -122,7 +122,7 @@ def read_tum(root: Path) -> RecordedSequence:
         T = _interpolated(truth.stamps, truth.poses, stamp)
         why = why_no_pose if T is None else ''
         frames.append(SequenceFrame(_ns(stamp), color, depth, camera, units, T, why))
-    return _checked(root, RecordedSequence(frames, tuple(missed), tuple(remarks)))
+    return _checked(root, RecordedSequence(frames, tuple(missed), tuple(notes)))
 
 
 def read_seven_scenes(root: Path, fps: float = 30.0) -> RecordedSequence:
@@ -159,12 +159,12 @@ def read_seven_scenes(root: Path, fps: float = 30.0) -> RecordedSequence:
     if not found:
         reasons = _counted(why for _, why in missed) or 'there are none'
         raise GsPoseError(f'{root}: no picture makes a frame: {reasons}')
-    camera, units, remarks = camera_of(root, found[0][1], SEVEN_SCENES)
+    camera, units, notes = camera_of(root, found[0][1], SEVEN_SCENES)
     frames = [
         SequenceFrame(stamp_ns, color, depth, camera, units, T, why)
         for stamp_ns, color, depth, T, why in found
     ]
-    return _checked(root, RecordedSequence(frames, tuple(missed), tuple(remarks)))
+    return _checked(root, RecordedSequence(frames, tuple(missed), tuple(notes)))
 
 
 def chosen(frames: Sequence[SequenceFrame], path: Path) -> list[SequenceFrame]:

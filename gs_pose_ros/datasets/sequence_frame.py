@@ -62,7 +62,7 @@ class RecordedSequence(Sequence[SequenceFrame]):
     frames: Sequence[SequenceFrame]
     # Pictures that make no frame: the stamp (ns) and the reason of each.
     missed: Sequence[tuple[int, str]] = ()
-    remarks: Sequence[str] = ()  # what was assumed or left out, for whoever waits for the result
+    notes: Sequence[str] = ()  # what was assumed or left out, for whoever waits for the result
 
     def __len__(self) -> int:
         return len(self.frames)

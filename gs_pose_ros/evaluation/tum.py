@@ -125,9 +125,9 @@ class TumEvaluation:
         if self.report is not None:
             require_modules('matplotlib')  # before the work
         load = os.getloadavg()[0]  # beside other work the times mean little
-        remarks: list[str] = []
-        outcome = self._outcome(console, remarks)
-        figures = {**self._figures(outcome), 'remarks': remarks, 'load_average_before': load}
+        notes: list[str] = []
+        outcome = self._outcome(console, notes)
+        figures = {**self._figures(outcome), 'notes': notes, 'load_average_before': load}
         self._print(console, outcome)
         if self.json is not None:
             self.json.parent.mkdir(parents=True, exist_ok=True)
@@ -161,38 +161,38 @@ class TumEvaluation:
                 paths[name] = check(path, f'--{name.replace("_", "-")}')
         return replace(self, **paths)
 
-    def _outcome(self, console: Console, remarks: list[str]) -> Outcome:
+    def _outcome(self, console: Console, notes: list[str]) -> Outcome:
         def progress(items: Sequence[Any], text: str) -> Iterable[Any]:
             return track(items, description=text, console=console)
 
-        frames = self._read(self.root, console, remarks)
+        frames = self._read(self.root, console, notes)
         if self.protocol == 'a':
             if self.query_frames is not None:
                 frames = chosen(frames, self.query_frames)
             few = self.max_pairs, self.paper_pairs
             return frame_to_frame(frames, self.method, self.voxel_m, *few, progress)
-        mapped, queries = self._split(frames, console, remarks)
+        mapped, queries = self._split(frames, console, notes)
         return in_a_map(mapped, queries, self.method, self.voxel_m, self.start, progress)
 
-    def _read(self, root: Path, console: Console, remarks: list[str]) -> Sequence[SequenceFrame]:
-        """The frames of a folder; what is to be said of it goes to the console and the remarks."""
+    def _read(self, root: Path, console: Console, notes: list[str]) -> Sequence[SequenceFrame]:
+        """The frames of a folder; what is to be said of it goes to the console and the notes."""
         recorded = read_sequence(root)
-        told = list(recorded.remarks)
+        told = list(recorded.notes)
         reasons = Counter(why for _, why in recorded.missed)
         told += [f'{count} pictures are left out: {why}' for why, count in reasons.most_common()]
         for text in told:
             console.print(text, soft_wrap=True, markup=False, highlight=False)
             # Without the folders of the machine: results are published.
-            remarks.append(text.replace(f'{root}{os.sep}', ''))
+            notes.append(text.replace(f'{root}{os.sep}', ''))
         return recorded
 
     def _split(
-        self, frames: Sequence[SequenceFrame], console: Console, remarks: list[str]
+        self, frames: Sequence[SequenceFrame], console: Console, notes: list[str]
     ) -> tuple[Sequence[SequenceFrame], Sequence[SequenceFrame]]:
         """Map frames and queries."""
         mapped = frames
         if self.map_root is not None:
-            mapped = self._read(self.map_root, console, remarks)
+            mapped = self._read(self.map_root, console, notes)
         if self.map_frames is not None:
             mapped = chosen(mapped, self.map_frames)
         if self.query_frames is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ class _Reader:
         if self.missing:
             count = f'{len(self.missing)} of {listed} pictures'
             out.insert(0, f'{count} are not there and left out, e.g. {self.missing[0]}')
-        return tuple(f'{self.path}: {remark}' for remark in out)
+        return tuple(f'{self.path}: {note}' for note in out)
 
     def view(self, picture: Path, entry: Entry) -> RegistrationView:
         try:

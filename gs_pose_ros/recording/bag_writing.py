@@ -172,7 +172,7 @@ class WriteBag:
         frames: Sequence[SequenceFrame] = sequence
         if self.frame_list is not None:
             frames = chosen(frames, existing_file(self.frame_list, '--frame-list'))
-        for text in sequence.remarks:
+        for text in sequence.notes:
             console.print(text, soft_wrap=True, markup=False, highlight=False)
         write_bag(out, sequence_messages(frames, self.tf))
         console.print(f'{out}: {len(frames)} frames', markup=False)

@@ -103,7 +103,7 @@ class MapSource:
         self, folder: Path, missed: LeftOut, note: Callable[[str], None]
     ) -> Iterator[PosedFrame]:
         recorded = read_sequence(folder)
-        for text in recorded.remarks:
+        for text in recorded.notes:
             note(text)
         sequence, left_out = recorded.frames, [*recorded.missed]
         if self.frame_list is not None:

@@ -120,7 +120,7 @@ def test_the_camera_that_is_assumed_is_announced_and_stored(
     assert cli.main([*command, '--settings.fusion.voxel-m', '0.02']) == 0
     said = 'own/intrinsics.txt: missing; assumed is a Kinect of the TUM benchmark: fx 525, fy 525'
     assert said in capsys.readouterr().err
-    assert str(load_map(tmp_path / 'map').facts['remarks']).startswith(said)
+    assert str(load_map(tmp_path / 'map').facts['notes']).startswith(said)
 
 
 @pytest.mark.parametrize(

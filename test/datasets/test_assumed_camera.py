@@ -49,7 +49,7 @@ def test_depth_in_the_assumed_unit_is_taken_and_told(
 ) -> None:
     sequence = read_sequence(write_wall(tmp_path / 'wall', assumed, 0.15, layout))
     assert len(sequence) == 4
-    assert f'and {assumed} units of depth in a metre' in sequence.remarks[0]
+    assert f'and {assumed} units of depth in a metre' in sequence.notes[0]
 
 
 def test_depth_in_millimetres_that_contradicts_the_poses_is_refused(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_depth_in_millimetres_that_contradicts_the_poses_is_refused(tmp_path: Pa
 def test_a_camera_that_hardly_moves_says_nothing_about_the_unit(tmp_path: Path) -> None:
     sequence = read_sequence(write_wall(tmp_path / 'wall', 1000, 0.01))
     assert len(sequence) == 4
-    assert '(1000 if in millimetres)' in sequence.remarks[0]
+    assert '(1000 if in millimetres)' in sequence.notes[0]
 
 
 def test_pictures_that_are_broken_are_told_in_their_turn(tmp_path: Path) -> None:

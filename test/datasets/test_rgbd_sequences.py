@@ -133,7 +133,7 @@ def test_without_truth_there_are_no_poses(tum: Path) -> None:
 
 
 def test_without_intrinsics_the_benchmarks_hold_and_are_announced(tum: Path) -> None:
-    assert read_tum(tum).remarks == ()
+    assert read_tum(tum).notes == ()
     (tum / 'intrinsics.txt').unlink()
     for path in (*tum.glob('rgb/*'), *tum.glob('depth/*')):
         write_picture(path, cv2.resize(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (640, 480)))
@@ -142,9 +142,9 @@ def test_without_intrinsics_the_benchmarks_hold_and_are_announced(tum: Path) -> 
     assert frame.camera == Camera(525, 525, 319.5, 239.5, 640, 480)
     assert frame.depth_units == 5000
     assert frame.read().depth is not None
-    (remark,) = sequence.remarks
-    assert re.search(r'intrinsics\.txt: missing; assumed .*fx 525.*319\.5.*5000 units', remark)
-    assert 'fx fy cx cy width height depth_units_per_metre' in remark
+    (note,) = sequence.notes
+    assert re.search(r'intrinsics\.txt: missing; assumed .*fx 525.*319\.5.*5000 units', note)
+    assert 'fx fy cx cy width height depth_units_per_metre' in note
 
 
 def test_without_intrinsics_other_sizes_are_refused_with_what_to_write(tum: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_missing_or_broken_picture_is_named(tum: Path) -> None:
     with pytest.raises(GsPoseError, match=r'rgb/a\.png: missing'):
         first.read()
     last.depth.write_bytes(b'no picture')
-    with pytest.raises(GsPoseError, match=r'depth/c\.png: is no picture'):
+    with pytest.raises(GsPoseError, match=r'depth/c\.png: 10 bytes are no picture'):
         last.read()
 
 

@@ -61,7 +61,7 @@ def test_rows_with_nan_are_left_out_and_counted(tum: Path, bad: str) -> None:
     sequence = read_tum(tum)
     assert [frame.T_world_cam is None for frame in sequence] == [False, True, False]
     assert sequence[1].why_no_pose == 'groundtruth.txt has no pose within 0.02 s'
-    assert re.search(r'groundtruth\.txt: 1 of 3 rows hold NaN', sequence.remarks[0])
+    assert re.search(r'groundtruth\.txt: 1 of 3 rows hold NaN', sequence.notes[0])
     assert len(read_tum_trajectory(tum / 'groundtruth.txt')[0]) == 2
 
 
@@ -113,7 +113,7 @@ def test_other_ways_of_writing_the_same_are_read(tum: Path, change: Callable[[st
     sequence = read_tum(tum)
     assert [frame.stamp_ns for frame in sequence] == [round(stamp * 1e9) for stamp in STAMPS]
     assert all(frame.T_world_cam is not None for frame in sequence)
-    assert not sequence.missed and not sequence.remarks
+    assert not sequence.missed and not sequence.notes
 
 
 # --- Lists of pictures -------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_names_that_no_file_can_have_are_not_there(tum: Path) -> None:
 def test_a_list_that_is_no_file_is_not_waited_for(tum: Path) -> None:
     (tum / 'depth.txt').unlink()
     os.mkfifo(tum / 'depth.txt')
-    with pytest.raises(GsPoseError, match=r'depth\.txt: is no regular file'):
+    with pytest.raises(GsPoseError, match=r'depth\.txt: is a FIFO, no regular file'):
         read_tum(tum)
 
 
@@ -222,7 +222,7 @@ def test_intrinsics_that_are_no_cameras_are_named(tmp_path: Path, text: str, sai
 def test_seven_scenes_takes_other_cameras_from_intrinsics(seven: Path) -> None:
     sequence = read_sequence(seven)
     assert sequence[0].camera.fx == 10
-    assert sequence.remarks == ()
+    assert sequence.notes == ()
     (seven / 'intrinsics.txt').unlink()
     with pytest.raises(GsPoseError, match=r'intrinsics\.txt: missing.* is 8 x 6, not 640 x 480'):
         read_sequence(seven)

@@ -286,7 +286,7 @@ def test_what_is_left_out_of_a_sequence_is_in_the_report(room: Path, tmp_path: P
         )
     )
     figures = TumEvaluation(partial, max_pairs=1).run(QUIET)
-    assert figures['remarks'] == [
+    assert figures['notes'] == [
         'partial/groundtruth.txt: 1 of 6 rows hold NaN or infinity and are left out',
         '1 pictures are left out: its picture of rgb.txt is missing, as rgb/000001.png',
     ]

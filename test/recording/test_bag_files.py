@@ -136,7 +136,7 @@ def test_only_files_under_the_roots_are_read(bag: Path, tmp_path: Path) -> None:
     shutil.copy(bag / 'metadata.yaml', linked)
     (linked / storage(bag).name).symlink_to(storage(bag))
     assert find_topics(linked).color == COLOR
-    with pytest.raises(GsPoseError, match=f'leads to {storage(bag)}, which is not under'):
+    with pytest.raises(GsPoseError, match='is not under the allowed roots'):
         find_topics(linked, roots=[inside])
     assert find_topics(copied(bag, inside / 'copy'), roots=[inside]).color == COLOR
 
