@@ -103,8 +103,19 @@ def _what_is_there(path: Path) -> str:
 
 def _check_writable(folder: Path, name: str) -> None:
     """Raise GsPoseError unless the folder can be written, or made within one that can."""
-    there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    line = [folder, *folder.absolute().parents]
+    there = next(p for p in line if os.path.lexists(p))
     if not os.path.isdir(there):  # noqa: PTH112 - as above
         raise GsPoseError(f'{name} {folder}: {there} {_what_is_there(there)}, not a folder')
     if not os.access(there, os.W_OK | os.X_OK):
         raise GsPoseError(f'{name} {folder}: nothing may be written in {there}')
+    if there == folder:
+        return
+    first = line[line.index(there) - 1]
+    try:  # some say that they can be written in, as /proc does
+        first.mkdir()
+        first.rmdir()
+    except FileExistsError:  # another program was quicker
+        pass
+    except OSError as error:
+        raise GsPoseError(f'{name} {folder}: cannot be made: {error.strerror}') from error

@@ -81,6 +81,7 @@ class Register:
         check_numbers(self)
         path = expanded(self.path, 'PATH')
         check_kind(self.kind, path)
+        database = ObjectDatabase(folder_to_write(self.db, '--db'))
         source = RegistrationSource(
             kind=self.kind,
             path=path,
@@ -94,7 +95,6 @@ class Register:
             metres_per_unit=self.metres_per_unit,
             bag=self.bag,
         )
-        database = ObjectDatabase(folder_to_write(self.db, '--db'))
         console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         found = source.views()
         settings = self.settings

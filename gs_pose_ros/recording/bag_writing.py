@@ -160,7 +160,7 @@ class WriteBag:
             GsPoseError: the sequence cannot be read, or the bag exists already.
 
         """
-        console = Console(stderr=True)
+        console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         out = folder_to_write(self.out, '--out')
         if out.exists():
             raise GsPoseError(f'--out {out}: exists already')
@@ -173,25 +173,15 @@ class WriteBag:
         if self.frame_list is not None:
             frames = chosen(frames, existing_file(self.frame_list, '--frame-list'))
         for text in sequence.notes:
-            console.print(text, soft_wrap=True, markup=False, highlight=False)
+            console.print(text)
         write_bag(out, sequence_messages(frames, self.tf))
-        console.print(f'{out}: {len(frames)} frames', markup=False)
+        console.print(f'{out}: {len(frames)} frames')
         left_out = Counter(why for _, why in sequence.missed if self.frame_list is None)
         for reason, count in left_out.most_common():
-            console.print(
-                f'{count} pictures are left out: {reason}',
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
-            )
+            console.print(f'{count} pictures are left out: {reason}')
         without = Counter(frame.why_no_pose for frame in frames if frame.T_world_cam is None)
         for reason, count in without.most_common() if self.tf else ():
-            console.print(
-                f'{count} frames are without TF: {reason}',
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
-            )
+            console.print(f'{count} frames are without TF: {reason}')
 
 
 def _quaternion(T: NDArray[np.float64]) -> Any:

@@ -60,7 +60,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         (('mug', 'transforms', '{good}', '--metres-per-unit', -0.1), 'metres_per_unit is -0.1'),
         (('mug', 'transforms', '{good}', '--box', *'111000'), 'lowest and highest corner'),
         (('mug', 'transforms', '{good}', '--box', *'00011', 'inf'), 'lowest and highest corner'),
-        (('mug', 'transforms', '{good}', '--settings.points-across', 2), 'settings.points_across'),
+        (('mug', 'transforms', '{good}', '--settings.points-across', 2), 'settings.points-across'),
         (
             ('mug', 'bag', '{tmp}/bag', *['--board', 'charuco', '--board-fields', '1', '5']),
             '1 x 5',
@@ -77,7 +77,10 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
             ('mug', 'bag', '{tmp}/bag', *['--board', 'charuco', '--board-dictionary', 'X']),
             "dictionary 'X' is unknown",
         ),
-        (('mug', 'transforms', '{good}', '--db', '{good}/transforms.json'), 'is a file, not a'),
+        (
+            ('mug', 'transforms', '{good}', '--db', '{good}/transforms.json'),
+            'is a file, it is to be a folder',
+        ),
         (('mug', 'transforms', '{good}', '--db', '/proc/x'), '/proc/x: cannot be made'),
         (('mug', 'transforms', '{good}', '--db', '~nosuchuser/x'), '~nosuchuser/x: '),
     ],
@@ -115,7 +118,7 @@ def test_a_database_that_cannot_be_written_is_named(
     good = write_capture(tmp_path / 'good')
     code, text = run(capsys, 'mug', 'transforms', good, '--db', tmp_path / 'objects')
     assert (code, fitted) == (1, [])
-    assert 'objects: cannot be written to' in text
+    assert 'objects: nothing may be written in' in text
 
 
 def test_what_was_odd_about_the_pictures_is_said(
