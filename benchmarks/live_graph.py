@@ -174,4 +174,10 @@ def live_graph(
             (CameraLocalization, '/gs_pose/gsplatloc/status'),
         ):
             node.create_subscription(kind, topic, partial(out.last.__setitem__, topic), 10)
-        yield out
+        try:
+            yield out
+        except GsPoseError as error:
+            ends = [
+                f'{log.name}:\n{log.read_text(errors="replace")[-2000:]}' for log in logs.iterdir()
+            ]
+            raise GsPoseError('\n'.join([str(error), *ends])) from error
