@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +108,9 @@ class LiveGraph:
             took = time.monotonic() - begin
             self.slowest_state_s[name] = max(took, self.slowest_state_s.get(name, 0))
             if answer is None:
+                # Its threads write where they are into its log (faulthandler).
+                self.graph.processes[name].send_signal(signal.SIGABRT)
+                time.sleep(2.0)
                 raise GsPoseError(f'{name} has not told its state within 5 s')
 
     def is_well(self) -> bool:
@@ -157,6 +162,7 @@ def live_graph(
     objects: Path, map_folder: Path, roots: Path, picture: RGBDFrame, logs: Path
 ) -> Iterator[LiveGraph]:
     """All nodes at work on these, in services confined to `roots`."""
+    os.environ['PYTHONFAULTHANDLER'] = '1'
     arguments = GraphArguments(
         color_topic=_TOPICS[0],
         camera_info_topic=_TOPICS[1],
@@ -178,6 +184,6 @@ def live_graph(
             yield out
         except GsPoseError as error:
             ends = [
-                f'{log.name}:\n{log.read_text(errors="replace")[-2000:]}' for log in logs.iterdir()
+                f'{log.name}:\n{log.read_text(errors="replace")[-60000:]}' for log in logs.iterdir()
             ]
             raise GsPoseError('\n'.join([str(error), *ends])) from error

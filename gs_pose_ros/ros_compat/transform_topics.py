@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from geometry_msgs.msg import Transform, TransformStamped
 from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -122,9 +123,17 @@ class TransformListener:
     def __init__(self, buffer: Buffer, node: Node) -> None:
         self.buffer = buffer
         self.node = node
-        self.tf_sub = node.create_subscription(TFMessage, '/tf', self.callback, _QOS)
+        # As the original has it: a flood of transforms keeps nothing else of the node waiting.
+        self.group = MutuallyExclusiveCallbackGroup()
+        self.tf_sub = node.create_subscription(
+            TFMessage, '/tf', self.callback, _QOS, callback_group=self.group
+        )
         self.tf_static_sub = node.create_subscription(
-            TFMessage, '/tf_static', self.static_callback, _QOS_STATIC_IN
+            TFMessage,
+            '/tf_static',
+            self.static_callback,
+            _QOS_STATIC_IN,
+            callback_group=self.group,
         )
 
     def callback(self, data: TFMessage) -> None:
@@ -142,14 +151,15 @@ class TransformListener:
 
     def _take(self, data: TFMessage, static: bool) -> None:
         put = self.buffer.set_transform_static if static else self.buffer.set_transform
+        broken: list[str] = []
         for transform in data.transforms:
             try:
                 put(transform, 'default_authority')
-            except (
-                GsPoseError,
-                ValueError,
-            ) as error:  # somebody else's broken transform is not our end
-                self.node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+            except (GsPoseError, ValueError) as error:  # somebody else's broken transform
+                broken.append(str(error))
+        if broken:  # once a message: to log takes longer than all else here
+            said = f'{len(broken)} of {len(data.transforms)} transforms are left out: {broken[0]}'
+            self.node.get_logger().warning(said, throttle_duration_sec=10.0)
 
 
 def _as_list(

@@ -118,3 +118,20 @@ def test_broadcasters_and_listener(world: World) -> None:  # noqa: F811
     with pytest.raises(tf.TransformException):
         buffer.lookup_transform('map', 'optical', Time(nanoseconds=9 * SECOND))
     assert not buffer.can_transform('map', 'ghost', time)
+
+
+def test_a_flood_of_broken_transforms_is_said_once_and_keeps_nothing_waiting() -> None:
+    with spinning_node('flooded') as node:
+        said: list[str] = []
+        listener = tf.TransformListener(tf.Buffer(), node)
+        assert listener.tf_sub.callback_group is not node.default_callback_group
+        flood = [transform('base', f'c{k}', 1.0) for k in range(100)]
+        for broken in flood[1:]:
+            broken.transform.translation.x = 1e308
+        logger = type('Logger', (), {'warning': lambda _, text, **__: said.append(text)})
+        node.get_logger = logger  # type: ignore[method-assign]
+        listener.callback(TFMessage(transforms=flood))
+        (only,) = said
+        assert only.startswith('99 of 100 transforms are left out: not a transform')
+        assert listener.buffer.can_transform('base', 'c0', Time())
+        listener.unregister()
