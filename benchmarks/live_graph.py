@@ -184,6 +184,7 @@ def live_graph(
             yield out
         except GsPoseError as error:
             ends = [
-                f'{log.name}:\n{log.read_text(errors="replace")[-60000:]}' for log in logs.iterdir()
+                f'{log.name}:\n{log.read_text(errors="replace")[-60000:]}'
+                for log in logs.iterdir()
             ]
             raise GsPoseError('\n'.join([str(error), *ends])) from error

@@ -47,6 +47,9 @@ from gs_pose_ros.recording.map_source import MapSource
 from gs_pose_ros.srv import LoadDatabase
 
 _PATIENCE_S = 5.0
+# These work while they are waited for, seconds for a good picture too; the nodes answer others.
+_AT_WORK = ('estimate_pose',)
+_AT_WORK_S = 30.0
 # Those of the nodes' own life: asking a node to end is no hostility, and is obeyed.
 _NOT_ASKED = ('change_state',)
 # The nodes are asked how they are after so many messages or requests.
@@ -218,14 +221,15 @@ class MeasureRobustness:
                     services[service] = _imported(types[0])
         answered: Counter[str] = Counter()
         unanswered: list[str] = []
-        slowest = 0.0
+        slowest: dict[str, float] = {}
         names = sorted(services)
         for k in range(self.requests):
             service = names[k % len(names)]
             request = hostile(_request(services[service], live, root, k), rng)
             begin = time.monotonic()
-            answer = live.call(services[service], service, request, _PATIENCE_S)
-            slowest = max(slowest, time.monotonic() - begin)
+            patience_s = _AT_WORK_S if service.endswith(_AT_WORK) else _PATIENCE_S
+            answer = live.call(services[service], service, request, patience_s)
+            slowest[service] = max(slowest.get(service, 0.0), time.monotonic() - begin)
             if answer is None:
                 unanswered.append(f'{service} {str(request)[:300]}')
             answered['unanswered' if answer is None else 'answered'] += 1
@@ -238,7 +242,7 @@ class MeasureRobustness:
             'services': len(names),
             **answered,
             'unanswered': unanswered,
-            'slowest_answer_s': slowest,
+            'slowest_answers_s': dict(sorted(slowest.items(), key=lambda item: -item[1])[:5]),
         }
 
     def _databases(self, live: LiveGraph, root: Path, rng: random.Random) -> dict[str, Any]:
