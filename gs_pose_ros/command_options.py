@@ -55,7 +55,7 @@ def folder_to_write(path: Path, name: str) -> Path:
     """
     path = expanded(path, name)
     if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - as above
-        raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, it is to be a folder')
+        raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, a folder is needed')
     _check_writable(path, name)
     return path
 
@@ -69,17 +69,19 @@ def file_to_write(path: Path, name: str) -> Path:
     """
     path = expanded(path, name)
     if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - as above
-        raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, it is to be a file')
+        raise GsPoseError(f'{name} {path}: {_what_is_there(path)}, a file is needed')
     _check_writable(path.parent, name)
     if path.exists() and not os.access(path, os.W_OK):
-        raise GsPoseError(f'{name} {path}: may not be written')
+        raise GsPoseError(f'{name} {path}: cannot be written: its permissions forbid it')
     return path
 
 
 def check_frame_name(name: str, option: str) -> None:
     """Raise GsPoseError unless that is the name of a frame of TF: one word."""
     if not re.fullmatch(r'\S{1,200}', name) or not name.isprintable():
-        raise GsPoseError(f'{option} {name[:80]!r}: is no name of a frame: one word is needed')
+        raise GsPoseError(
+            f'{option} {name[:80]!r}: is not the name of a TF frame: one word is needed'
+        )
 
 
 def expanded(path: Path, name: str) -> Path:
@@ -108,7 +110,9 @@ def _check_writable(folder: Path, name: str) -> None:
     if not os.path.isdir(there):  # noqa: PTH112 - as above
         raise GsPoseError(f'{name} {folder}: {there} {_what_is_there(there)}, not a folder')
     if not os.access(there, os.W_OK | os.X_OK):
-        raise GsPoseError(f'{name} {folder}: nothing may be written in {there}')
+        raise GsPoseError(
+            f'{name} {folder}: cannot be written: the permissions of {there} forbid it'
+        )
     if there == folder:
         return
     first = line[line.index(there) - 1]

@@ -48,10 +48,10 @@ def places(tmp_path: Path) -> Path:
         (existing_file, 'folder', 'is a folder, a file is needed'),
         (existing_file, 'bag', 'is a rosbag2, a file is needed'),
         (existing_file, 'fifo', 'is neither a file nor a folder'),
-        (folder_to_write, 'file.txt', 'is a file, it is to be a folder'),
+        (folder_to_write, 'file.txt', 'is a file, a folder is needed'),
         (folder_to_write, 'file.txt/deeper', 'is a file, not a folder'),
         (folder_to_write, 'fifo', 'is neither a file nor a folder'),
-        (file_to_write, 'folder', 'is a folder, it is to be a file'),
+        (file_to_write, 'folder', 'is a folder, a file is needed'),
         (file_to_write, 'fifo', 'is neither a file nor a folder'),
         (file_to_write, 'file.txt/deeper', 'is a file, not a folder'),
     ],
@@ -88,7 +88,7 @@ def test_a_place_where_nothing_may_be_written_is_named(
     places: Path, check: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, 'access', lambda *_: False)  # root may write everywhere
-    with pytest.raises(GsPoseError, match='--a .*nothing may be written in .*folder'):
+    with pytest.raises(GsPoseError, match='--a .*the permissions of .*folder'):
         check(places / 'folder' / 'new', '--a')
 
 
@@ -116,5 +116,5 @@ def test_numbers_out_of_range_are_named_as_the_option(command: _Command, said: s
 @pytest.mark.parametrize('name', ['', ' ', 'a b', 'a\n', 'a\0b', 'x' * 300])
 def test_names_of_frames_are_one_word(name: str) -> None:
     check_frame_name('camera/optical_1', '--tf')
-    with pytest.raises(GsPoseError, match='^--tf .*is no name of a frame'):
+    with pytest.raises(GsPoseError, match='^--tf .*is not the name of a TF frame'):
         check_frame_name(name, '--tf')

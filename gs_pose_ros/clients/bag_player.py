@@ -39,7 +39,9 @@ def message_class(type_name: str) -> type:
     try:
         return getattr(import_module(f'{package}.{kind}'), name)
     except (ImportError, AttributeError) as error:
-        raise GsPoseError(f'message type {type_name} is not installed') from error
+        raise GsPoseError(
+            f'message type {type_name} is not installed: install the package {package}'
+        ) from error
 
 
 class BagPlayer:
@@ -172,7 +174,7 @@ class BagRecorder:
         storage: Literal['mcap', 'sqlite3'] = 'mcap',
     ) -> None:
         if bag.exists():
-            raise GsPoseError(f'{bag}: exists already')
+            raise GsPoseError(f'{bag}: exists already; name another path')
         plugin = StoragePlugin.MCAP if storage == 'mcap' else StoragePlugin.SQLITE3
         self._node = node
         self._writer = Writer(bag, version=9, storage_plugin=plugin)
@@ -242,7 +244,7 @@ def _definition(type_name: str) -> str:
         path = share / package / kind / f'{name}.msg'
         if path.is_file():
             return path.read_text()
-    raise GsPoseError(f'no definition of {type_name} is installed')
+    raise GsPoseError(f'no definition of {type_name} is installed: install the package {package}')
 
 
 def _shares() -> list[Path]:

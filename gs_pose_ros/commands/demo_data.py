@@ -52,7 +52,7 @@ class DemoData:
                 f"{path}: missing; --data must name the repository's examples/demo"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GsPoseError(f'{path}: not readable: {error!r}') from error
+            raise GsPoseError(f'{path}: not readable: {error}') from error
 
     @cached_property
     def frames(self) -> list[RGBDFrame]:

@@ -33,7 +33,7 @@ class BuildMap:
     """Make a map from posed RGB-D frames and store it in a folder."""
 
     kind: Positional[Literal['folder', 'bag']]
-    """Sequence in the layout of TUM RGB-D or 7-Scenes with poses, or rosbag2."""
+    """Sequence in the layout of TUM RGB-D or 7-Scenes with poses, or bag of ROS 2 or ROS 1."""
     path: Positional[Path]
     """Where the frames are. What took those of a folder stands in its file intrinsics.txt, in one
     line: fx fy cx cy width height depth_units_per_metre (1000 for millimetres). Without it the

@@ -34,11 +34,11 @@ class Register:
     object_id: Positional[str]
     """The name it gets."""
     kind: Positional[Literal['bop', 'transforms', 'bag']]
-    """BOP split folder, folder with transforms.json, or rosbag2."""
+    """BOP split folder; folder with transforms.json, or such a file; bag of ROS 2 or ROS 1."""
     path: Positional[Path]
-    """Where the pictures are."""
+    """Where the pictures are. BOP: numbers of images may follow, as train:0-99."""
     db: Path = Path('~/.local/share/gs_pose_ros/objects')
-    """The database directory."""
+    """The database directory; an object of that name in it is replaced."""
     bop_object: int = 1
     """Which object of the BOP split."""
     box: tuple[float, float, float, float, float, float] | None = None

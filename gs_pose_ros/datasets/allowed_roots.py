@@ -25,7 +25,10 @@ def check_under(path: Path, roots: Sequence[Path]) -> None:
         raise GsPoseError(f'{str(path)!a}: {error}') from error
     if not under:
         names = ', '.join(map(str, roots))
-        raise GsPoseError(f'{path} is not under the allowed roots ({names}): `allowed_roots`')
+        raise GsPoseError(
+            f'{path} is not under the allowed roots ({names}); the parameter '
+            '`allowed_roots` sets them'
+        )
 
 
 def check_links(folder: Path, roots: Sequence[Path]) -> None:

@@ -59,7 +59,9 @@ class BopInstance:
         if self.mask_path is None:
             return None
         if self.mask_path.suffix.lower() in _LOSSY:
-            raise GsPoseError(f'{self.mask_path}: a mask is none in JPEG, which blurs it: use PNG')
+            raise GsPoseError(
+                f'{self.mask_path}: the mask is a JPEG, which blurs its edges: store it as PNG'
+            )
         values = read_picture(self.mask_path)
         if values.ndim == 3:
             if values.shape[2] == 4 and np.ptp(values[..., 3]) and not np.ptp(values[..., :3]):
@@ -184,7 +186,7 @@ def read_bop_split(root: Path, split: str, with_pictures: bool = True) -> list[B
         )
     images = [image for image in images if first <= image.image_id <= last]
     if not images:
-        raise GsPoseError(f'{folder}: no image numbers {first:.0f} to {last:.0f}')
+        raise GsPoseError(f'{folder}: no image has a number from {first:.0f} to {last:.0f}')
     return images
 
 
@@ -193,7 +195,7 @@ def _image_range(split: str, text: str) -> tuple[float, float]:
         return 0, np.inf
     match = re.fullmatch(r'(\d{1,9})-(\d{1,9})', text, re.ASCII)
     if match is None:
-        raise GsPoseError(f'split {split!r}: after the colon goes FIRST-LAST')
+        raise GsPoseError(f'split {split!r}: after the colon goes FIRST-LAST, as in test:0-99')
     return int(match[1]), int(match[2])
 
 
@@ -306,10 +308,12 @@ def _intrinsics(camera: Mapping[str, Any]) -> NDArray[np.float64]:
     K = numbers(camera, 'cam_K', 9).reshape(3, 3)
     if not np.allclose(K[2], [0, 0, 1], atol=1e-6):
         raise ValueError(
-            f'cam_K {K.ravel().tolist()} has not 0, 0, 1 in its last row: the rows go first'
+            f'cam_K {K.ravel().tolist()} does not end in 0, 0, 1; it is stored row by row'
         )
     if min(K[0, 0], K[1, 1]) <= 0 or max(abs(K[0, 1]), abs(K[1, 0])) > 1e-3 * K[0, 0]:
-        raise ValueError(f'cam_K {K.ravel().tolist()} has no positive focal lengths, or skew')
+        raise ValueError(
+            f'cam_K {K.ravel().tolist()} is not fx, 0, cx, 0, fy, cy, 0, 0, 1 with fx and fy > 0'
+        )
     return K
 
 
@@ -383,6 +387,6 @@ def _check_size(path: Path, values: NDArray[Any], shape: tuple[int, int]) -> Non
     """Raise GsPoseError unless values [H, W] of a file are as many as those of its picture."""
     if values.shape != shape:
         raise GsPoseError(
-            f'{path}: is {values.shape[1]} x {values.shape[0]}, its picture {shape[1]} x '
+            f'{path}: is {values.shape[1]} x {values.shape[0]} pixels, its picture {shape[1]} x '
             f'{shape[0]}; both need one size'
         )

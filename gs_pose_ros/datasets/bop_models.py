@@ -52,12 +52,12 @@ def read_bop_models(root: Path, object_ids: list[int] | None = None) -> dict[int
     candidates = [root / name / 'models_info.json' for name in ('models_eval', 'models', '.')]
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
-        raise GsPoseError(f'{root}: no models/models_info.json')
+        raise GsPoseError(f'{root}: has no models/models_info.json')
     infos = numbered_entries(path, 'an object')
     wanted = sorted(infos) if object_ids is None else object_ids
     missing = [i for i in wanted if i not in infos]
     if missing:
-        raise GsPoseError(f'{path}: no object {", ".join(map(str, missing))}')
+        raise GsPoseError(f'{path}: has no object {", ".join(map(str, missing))}')
     return {i: _model(path, i, infos[i]) for i in wanted}
 
 
@@ -68,7 +68,7 @@ def _model(info_path: Path, object_id: int, info: Any) -> BopModel:
         None,
     )
     if mesh_path is None:
-        raise GsPoseError(f'{stem}.ply: missing')
+        raise GsPoseError(f'{stem}.ply: missing, and no .obj or .glb is in its place')
     try:
         diameter, box, symmetries = _facts(as_object(info))
     except (TypeError, ValueError) as error:
@@ -97,7 +97,10 @@ def _facts(
     """The diameter (mm), the box [2, 3] (mm) and the symmetries."""
     diameter = number(info, 'diameter')
     if diameter < _LEAST_DIAMETER_MM:
-        raise ValueError(f'diameter is {diameter:g}; BOP counts in millimetres')
+        raise ValueError(
+            f'diameter is {diameter:g} mm, at least {_LEAST_DIAMETER_MM:g} mm is needed; '
+            'is it in metres?'
+        )
     low = np.array([number(info, f'min_{a}') for a in 'xyz'])
     size = np.array([number(info, f'size_{a}') for a in 'xyz'])
     if (size < 0).any():
@@ -116,7 +119,9 @@ def _model_points(path: Path, most: int = 20_000, least: int = 1_000) -> NDArray
     except Exception as error:  # its many readers raise what they meet
         raise GsPoseError(f'{path}: not a readable mesh: {error}') from error
     if len(points) < 4 or not np.isfinite(points).all():
-        raise GsPoseError(f'{path}: {len(points)} vertices, or some are not finite')
+        raise GsPoseError(
+            f'{path}: has {len(points)} vertices; 4 or more are needed, without NaN or infinity'
+        )
     if len(points) > most:
         points = points[np.random.default_rng(0).permutation(len(points))[:most]]
     elif len(points) < least and isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):

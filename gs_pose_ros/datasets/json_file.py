@@ -30,13 +30,17 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(content.decode('utf-8-sig'))
     except UnicodeDecodeError as error:
-        raise GsPoseError(f'{path}: not readable: is no text in UTF-8 ({error.reason})') from error
+        raise GsPoseError(
+            f'{path}: not readable: it is not text in UTF-8 ({error.reason})'
+        ) from error
     except ValueError as error:  # malformed, or a number of more than 4300 digits
         raise GsPoseError(f'{path}: not readable: {error}') from error
     except RecursionError as error:
-        raise GsPoseError(f'{path}: not readable: brackets within brackets, too deep') from error
+        raise GsPoseError(
+            f'{path}: not readable: its lists and objects are nested too deep'
+        ) from error
     if not isinstance(found, dict):
-        raise GsPoseError(f'{path}: holds a {type(found).__name__}, expected an object')
+        raise GsPoseError(f'{path}: holds {_kind(found)}, an object {{...}} is needed')
     return found
 
 
@@ -50,7 +54,7 @@ def numbered_entries(path: Path, what: str) -> dict[int, Any]:
     out: dict[int, Any] = {}
     for key, entry in read_json_object(path).items():
         if re.fullmatch(r'\d{1,9}', key, re.ASCII) is None:
-            raise GsPoseError(f'{path}: {key[:40]!a} is no number of {what}')
+            raise GsPoseError(f'{path}: the key {key[:40]!a} is not the number of {what}')
         if int(key) in out:
             raise GsPoseError(f'{path}: the number {int(key)} of {what} is there twice')
         out[int(key)] = entry
@@ -60,14 +64,14 @@ def numbered_entries(path: Path, what: str) -> dict[int, Any]:
 def as_object(value: Any) -> dict[str, Any]:
     """The value if it is an object; raises TypeError if not."""
     if not isinstance(value, dict):
-        raise TypeError(f'holds a {type(value).__name__} where an object belongs')
+        raise TypeError(f'holds {_kind(value)} where an object {{...}} is needed')
     return value
 
 
 def as_list(value: Any) -> list[Any]:
     """The value if it is a list; raises TypeError if not."""
     if not isinstance(value, list):
-        raise TypeError(f'holds a {type(value).__name__} where a list belongs')
+        raise TypeError(f'holds {_kind(value)} where a list [...] is needed')
     return value
 
 
@@ -115,8 +119,17 @@ def numbers(entry: Mapping[str, Any], key: str, count: int) -> NDArray[np.float6
     return found
 
 
+def _kind(value: Any) -> str:
+    """What a value is in the words of JSON."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace('none', 'null')
+    kinds = {dict: 'an object', list: 'a list', str: 'a text'}
+    return kinds.get(type(value), 'a number')
+
+
 def _said(entry: Mapping[str, Any], key: str) -> str:
     if key not in entry:
         return f'{key} is missing'
-    text = ascii(entry[key])
+    value = entry[key]
+    text = _kind(value) if value is None or isinstance(value, bool) else ascii(value)
     return f'{key} is {text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."}'

@@ -43,7 +43,8 @@ def picture_header(data: bytes | memoryview) -> PictureHeader:
         raise GsPoseError(f'has more than {MOST_PIXELS // 1_000_000} megapixels') from error
     except Exception as error:  # damaged headers raise what they meet: KeyError, struct.error
         raise GsPoseError(
-            f'{len(data)} bytes are no picture that is read: no {", ".join(_FORMATS)}'
+            f'{len(data)} bytes are not a picture that can be read, or a damaged one; read are '
+            f'{", ".join(_FORMATS)}'
         ) from error
     check_pixel_count(f'the {image.format}', *image.size)
     return PictureHeader(str(image.format), *image.size, _orientation(image))

@@ -215,13 +215,14 @@ def _matrix(path: Path) -> tuple[NDArray[np.float64] | None, str]:
         return None, 'the folder has no pose for it: a .pose.txt is missing'
     rows = read_rows(path)
     if [len(row.words) for row in rows] != [4] * 4:
-        raise GsPoseError(f'{path}: not a 4 x 4 matrix')
+        raise GsPoseError(f'{path}: is not a 4 x 4 matrix: four lines of four numbers')
     T = np.array([[row.number(i) for i in range(4)] for row in rows])
     if not np.isfinite(T).all():  # where tracking was lost in the recording
         return None, 'its .pose.txt holds NaN or infinity'
     if not se3.is_rigid(T, tolerance=0.05):  # some are a percent or two off
         raise GsPoseError(
-            f'{path}: is no motion of a camera: a rotation, a position, and below 0 0 0 1'
+            f'{path}: is not the pose of a camera: a rotation, a position, and 0 0 0 1 '
+            'as last line'
         )
     if fault := checked_position(T):
         raise GsPoseError(f'{path}: {fault}')

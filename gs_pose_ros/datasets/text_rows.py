@@ -71,7 +71,9 @@ def read_rows(path: Path) -> list[TextRow]:
     try:
         text = content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise GsPoseError(f'{path}: not readable: is no text in UTF-8 ({error.reason})') from error
+        raise GsPoseError(
+            f'{path}: not readable: it is not text in UTF-8 ({error.reason})'
+        ) from error
     # Not splitlines, which ends lines at form feeds too.
     lines = text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
     rows = (TextRow(path, i, tuple(line.split())) for i, line in enumerate(lines, 1))

@@ -56,7 +56,9 @@ def read_trajectory(path: Path) -> Trajectory:
         stamp, T = _stamp(row, values[0]), _pose(row, values)
         known = found.setdefault(stamp, (row, T))
         if known[1] is not T and not _is_same(known[1], T):
-            raise row.fault(f'has stamp {stamp:.6f} s, as line {known[0].line}, and another pose')
+            raise row.fault(
+                f'has the stamp {stamp:.6f} s of line {known[0].line}, and another pose'
+            )
     stamps = sorted(found)
     return Trajectory(stamps, [found[stamp][1] for stamp in stamps], left_out)
 

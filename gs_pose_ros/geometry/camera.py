@@ -25,9 +25,12 @@ class Camera:
     def __post_init__(self) -> None:
         numbers = (self.fx, self.fy, self.cx, self.cy)
         if not np.isfinite(numbers).all() or self.fx <= 0 or self.fy <= 0:
-            raise ValueError(f'focal lengths must be positive and all intrinsics finite: {self}')
+            raise ValueError(
+                f'focal lengths must be above 0 and all intrinsics finite: fx {self.fx:g}, '
+                f'fy {self.fy:g}, cx {self.cx:g}, cy {self.cy:g}'
+            )
         if self.width < 1 or self.height < 1:
-            raise ValueError(f'image size must be positive: {self}')
+            raise ValueError(f'the image is {self.width} x {self.height}: it has no pixels')
 
     @classmethod
     def from_matrix(cls, K: ArrayLike, width: int, height: int) -> Camera:

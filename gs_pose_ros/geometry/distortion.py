@@ -51,14 +51,16 @@ def check_distortion(K: ArrayLike, D: ArrayLike, width: int, height: int) -> Non
             f'{", ".join(map(str, COEFFICIENT_COUNTS))}'
         )
     if not np.isfinite(K).all() or not (K[0, 0] > 0 and K[1, 1] > 0):
-        raise ValueError(f'focal lengths must be positive and all intrinsics finite: {_listed(K)}')
+        raise ValueError(
+            f'focal lengths must be above 0 and all intrinsics finite: K is {_listed(K)}'
+        )
     if width < 1 or height < 1:
-        raise ValueError(f'the picture is {width} x {height}')
+        raise ValueError(f'the picture is {width} x {height}: it has no pixels')
     share = _reached_share(K, D, width, height)
     if share < _LEAST_SHARE:
         raise ValueError(
-            f'the distortion {_listed(D)} cannot be undone: it is one to one for {share:.0%} '
-            f'of the {width} x {height} picture only; calibrate the camera anew'
+            f'the distortion {_listed(D)} cannot be undone: only {share:.0%} of the '
+            f'{width} x {height} picture can be undistorted; calibrate the camera anew'
         )
 
 

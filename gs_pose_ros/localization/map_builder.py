@@ -40,8 +40,9 @@ class MapSettings:
     min_frames: Few = 2  # that have seen a point, in maps of more than ten frames
     # Pictures to which the colours are fitted in the end; 0 leaves those of the fusion.
     polish_steps: CountOrNone = 0
-    fusion: FusionSettings = field(default_factory=FusionSettings)
-    surfel: SurfelSettings = field(default_factory=SurfelSettings)
+    fusion: FusionSettings = field(default_factory=FusionSettings)  # frames into points
+    surfel: SurfelSettings = field(default_factory=SurfelSettings)  # points into Gaussians
+    # How the camera is found in the map without a pose to begin with.
     relocalization: RelocalizationSettings = field(default_factory=RelocalizationSettings)
 
 

@@ -95,7 +95,7 @@ def check_free(path: Path, overwrite: bool) -> None:
         return
     _store(path).check_ours(path)
     if not overwrite:
-        raise GsPoseError(f'{path}: is there already; set overwrite')
+        raise GsPoseError(f'{path}: is there already; set overwrite or name another path')
 
 
 def clear_leftovers(path: Path) -> None:
@@ -177,7 +177,9 @@ def _check(stored: StoredMap, source: str) -> None:
         raise GsPoseError(f'{source}gaussians.ply: holds no Gaussian')
     stored.scene.gaussians.check_finite(f'{source}gaussians.ply')
     if not (np.isfinite(stored.scene.voxel_m) and stored.scene.voxel_m > 0):
-        raise GsPoseError(f'{source}map.yaml: voxel_m is {stored.scene.voxel_m}')
+        raise GsPoseError(
+            f'{source}map.yaml: voxel_m is {stored.scene.voxel_m}, it must be above 0'
+        )
     try:
         check_bounds(stored.scene.surfel, 'surfel.')
         check_bounds(stored.relocalizer.settings, 'relocalization.')

@@ -104,7 +104,10 @@ class LocalizerNode(Stage[LocalizerSettings]):
     def configure(self) -> None:
         """Load the map, and offer topics and services."""
         if not self.settings.input.use_depth:
-            raise GsPoseError('the camera is localized by its depth: input.use_depth is false')
+            raise GsPoseError(
+                'the camera is localized by its depth, but input.use_depth is false: set '
+                'it to true'
+            )
         self._out = CameraOutput(self)
         self._maps = MapService(self, self._use)
         self.while_configured.callback(self._give_up_map)
@@ -365,7 +368,8 @@ class LocalizerNode(Stage[LocalizerSettings]):
 def _patience_s(timeout: float) -> float:
     if not 0 <= timeout <= _LONGEST_S:
         raise GsPoseError(
-            f'timeout is {timeout:g} s, not within 0 to {_LONGEST_S:g} (0: {_PATIENCE_S:g})'
+            f'timeout is {timeout:g} s, not within 0 to {_LONGEST_S:g} s (0 means '
+            f'{_PATIENCE_S:g} s)'
         )
     return timeout or _PATIENCE_S
 

@@ -31,7 +31,9 @@ def hypotheses(msg: ObjectPoseArray, frame_id: str, entries: Entries) -> list[Hy
         check_entry(pose, frame_id)
         key = pose.object_id, pose.instance
         if key not in found and len(found) == MOST_INSTANCES:
-            raise GsPoseError(f'at most {MOST_INSTANCES} instances are taken')
+            raise GsPoseError(
+                f'it is beyond the {MOST_INSTANCES} instances that are taken of one message'
+            )
         good = pose.status == ObjectPose.STATUS_OK
         T = [pose_from_message(pose.pose.pose)] if good else []
         found.setdefault(key, Hypotheses(pose, [])).T_cam_obj.extend(T)

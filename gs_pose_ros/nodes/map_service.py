@@ -97,9 +97,11 @@ class MapService:
     def _job(self, request: BuildMap.Request) -> MapJob:
         settings = self._node.settings
         if request.source not in _KINDS:
-            raise GsPoseError(f'unknown source {request.source}')
+            raise GsPoseError(
+                f'source is {request.source}, not one of the SOURCE_ constants of BuildMap'
+            )
         if not request.duration >= 0:
-            raise GsPoseError(f'the duration is {request.duration} s')
+            raise GsPoseError(f'duration is {request.duration:g} s; it must be 0 or above')
         kind = _KINDS[request.source]
         source = MapSource(
             kind,

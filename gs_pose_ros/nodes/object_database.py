@@ -177,7 +177,9 @@ class DatabaseNode(Stage[DatabaseSettings]):
 
     def _check_free(self, request: RegisterObject.Request) -> None:
         if request.object_id in self._database.object_ids() and not request.overwrite:
-            raise GsPoseError(f'{request.object_id!r} is there already; set overwrite')
+            raise GsPoseError(
+                f'{request.object_id!r} is there already; set overwrite or take another name'
+            )
 
     def _on_registered(self) -> None:
         """From the thread of the jobs."""

@@ -236,14 +236,18 @@ def source_from_request(
 
     """
     if request.source not in _KINDS or request.mask_mode not in _MASKS:
-        raise GsPoseError(f'unknown source {request.source} or mask mode {request.mask_mode}')
+        raise GsPoseError(
+            f'source is {request.source}, mask_mode {request.mask_mode}: one of them is not a '
+            'SOURCE_ or MASK_ constant of RegisterObject'
+        )
     low, high = (
         np.array([corner.x, corner.y, corner.z]) for corner in (request.box_min, request.box_max)
     )
     box = np.stack([low, high]) if low.any() or high.any() else None
     if box is not None and not (np.isfinite(box).all() and (low < high).all()):
         raise GsPoseError(
-            f'box_min {low.tolist()}, box_max {high.tolist()}: no lowest and highest corner'
+            f'box_min {low.tolist()}, box_max {high.tolist()}: every entry of box_min must '
+            'be below that of box_max'
         )
     kind = _KINDS[request.source]
     board = _board(request)
@@ -279,4 +283,6 @@ def _board(request: RegisterObject.Request) -> Board | None:
         return CharucoBoard(*sizes, dictionary, request.board_legacy)
     if request.board == _Request.BOARD_APRILTAG:
         return AprilTagGrid(*sizes, request.board_dictionary or 'DICT_APRILTAG_36h11')
-    raise GsPoseError(f'unknown board {request.board}')
+    raise GsPoseError(
+        f'board is {request.board}, not one of the BOARD_ constants of RegisterObject'
+    )

@@ -103,7 +103,7 @@ class AprilTagGrid:
         _check_side(what, 'side of a tag', self.tag_m)
         _check_side(what, 'gap between tags', self.gap_m)
         if self.first_id < 0:
-            raise GsPoseError(f'{what}: its first id is {self.first_id}')
+            raise GsPoseError(f'{what}: its first id is {self.first_id}; it must be 0 or above')
         _check_markers(what, self.first_id + self.columns * self.rows, self.dictionary)
 
     def to_opencv(self) -> cv2.aruco.GridBoard:

@@ -226,7 +226,7 @@ def _read(folder: Path, object_id: str) -> ObjectReference:
 def _check(reference: ObjectReference, source: str) -> None:
     """Raise GsPoseError naming the file, after `source`, that holds an impossible value."""
     if len(reference.gaussians) == 0:
-        raise GsPoseError(f'{source}gaussians.ply holds no Gaussian')
+        raise GsPoseError(f'{source}gaussians.ply: holds no Gaussian')
     reference.gaussians.check_finite(f'{source}gaussians.ply')
     views = reference.views
     r, s = views.color.shape[0], views.color.shape[1] if views.color.ndim > 1 else 0
@@ -249,7 +249,9 @@ def _check(reference: ObjectReference, source: str) -> None:
     if not (np.isfinite(views.intrinsics).all() and (views.intrinsics[:, :2] > 0).all()):
         raise GsPoseError(f'{source}views.npz: intrinsics hold NaN or focal lengths <= 0')
     if not (np.isfinite(reference.diameter_m) and reference.diameter_m > 0):
-        raise GsPoseError(f'{source}object.yaml: diameter_m is {reference.diameter_m}')
+        raise GsPoseError(
+            f'{source}object.yaml: diameter_m is {reference.diameter_m}, it must be above 0'
+        )
     box = np.asarray(reference.box)
     if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
         raise GsPoseError(

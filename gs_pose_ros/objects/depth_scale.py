@@ -52,7 +52,7 @@ def check_depth_scale(views: Sequence[RegistrationView]) -> None:
         raise GsPoseError(
             f'depth and poses contradict each other: {as_it_is:.0%} of the depth is where the '
             f'next view sees it, and {agreement[best]:.0%} if depth is multiplied by '
-            f'{factor:.3g}; mend the unit of depth (depth_unit_scale_factor, '
+            f'{factor:.3g}: correct the unit of depth (depth_unit_scale_factor, '
             'integer_depth_scale, depth_scale) or that of the poses'
         )
 

@@ -63,7 +63,7 @@ def _way_out(views: Sequence[RegistrationView], mode: MaskMode) -> str:
     if all(mask.all() for mask in given):
         return (
             '; all given masks are full: mask the object alone, or have masks made from its 3-D '
-            'box (mask mode depth_box or grabcut)'
+            'box: mask_mode (--masks) depth_box or grabcut'
         )
     return ''
 
@@ -87,18 +87,21 @@ def make_mask(
         if view.mask is None:
             raise GsPoseError(
                 'masks are to be given, but a view has none (mask_path of transforms.json, '
-                'mask_visib of BOP sets)'
+                'mask_visib of BOP sets); mask_mode (--masks) may make them of the 3-D box'
             )
         return _checked(np.asarray(view.mask, bool), 'the given mask')
     if box is None:
         raise GsPoseError(
-            f'masks by {mode.value} need the 3-D box of the object: --box, box_min and box_max, '
+            f'masks by {mode.value} need the 3-D box of the object: box_min and box_max (--box), '
             'or "aabb" of transforms.json'
         )
     corners = checked_box(box)
     if mode is MaskMode.DEPTH_BOX:
         if view.depth is None:
-            raise GsPoseError('masks by depth_box need depth, but a view has none')
+            raise GsPoseError(
+                'masks by depth_box need depth, but a view has none; take mask_mode '
+                '(--masks) grabcut'
+            )
         return mask_from_depth(view.color, view.depth, view.camera, view.T_cam_obj, corners)
     return mask_from_grabcut(view.color, view.camera, view.T_cam_obj, corners)
 
@@ -199,7 +202,7 @@ def _grabcut(
         )
     except cv2.error as error:
         raise EmptyMaskError(
-            f'GrabCut cannot tell object and background apart: {error}'
+            'GrabCut cannot tell object and background apart in this picture'
         ) from error
     return (found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD)
 

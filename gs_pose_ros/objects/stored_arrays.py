@@ -79,7 +79,7 @@ def _check_directory(content: bytes, path: Path) -> None:
         raise GsPoseError(f'{path}: not readable: no npz file, or one that is cut off')
     (size,) = struct.unpack('<I', content[-10:-6])
     if size > _MOST_DIRECTORY:
-        raise GsPoseError(f'{path}: not readable: {size} bytes name its members')
+        raise GsPoseError(f'{path}: not readable: {size} bytes name its arrays, which is too many')
 
 
 def _members(
@@ -87,11 +87,13 @@ def _members(
 ) -> dict[str, zipfile.ZipInfo]:
     present = {member.filename: member for member in archive.infolist()}
     if missing := [name for name in names if f'{name}.npy' not in present]:
-        raise GsPoseError(f'{path}: not readable: lacks the array {", ".join(missing)}')
+        raise GsPoseError(f'{path}: not readable: it lacks the array {", ".join(missing)}')
     members = {name: present[f'{name}.npy'] for name in names}
     for name, member in members.items():
         if member.compress_type not in _METHODS:
-            raise GsPoseError(f'{path}: not readable: {name} is packed in a way of another kind')
+            raise GsPoseError(
+                f'{path}: not readable: {name} is compressed in a way that is not read'
+            )
     return members
 
 

@@ -143,7 +143,10 @@ def pose(entry: Entry, metres_per_unit: float) -> NDArray[np.float64]:
     T_world_gl[:3, 3] *= metres_per_unit
     if np.abs(T_world_gl[:3, 3]).max() > _FARTHEST:
         position = T_world_gl[:3, 3].tolist()
-        raise ValueError(f'the camera is at {position} m; is the unit right (metres_per_unit)?')
+        raise ValueError(
+            f'the camera is at {position} m; is the unit right? It is '
+            'metres_per_unit (--metres-per-unit)'
+        )
     # OpenGL's camera looks along -z with y up, ours along +z with y down.
     return se3.inverse(T_world_gl @ np.diag([1.0, -1.0, -1.0, 1.0]))
 
@@ -171,5 +174,5 @@ def _x(size: tuple[float, float]) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = ascii(value)
+    shown = 'missing' if value is None else ascii(value)
     return shown if len(shown) <= 60 else f'{shown[:57]}...'

@@ -83,7 +83,7 @@ def read_capture(
     if path.suffix != '.json' or path.is_dir():
         path = path / 'transforms.json'
     if not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
-        raise GsPoseError(f'metres per unit are {metres_per_unit}; they must be above 0')
+        raise GsPoseError(f'metres_per_unit is {metres_per_unit}; it must be above 0')
     reader = _Reader(path, metres_per_unit, with_depth, tuple(roots))
     content = reader.content()
     box = reader.box(content)
@@ -172,7 +172,8 @@ class _Reader:
             return self._view(picture, entry)
         except (ValueError, GsPoseError) as error:
             name = f'{picture.name}: ' if str(picture) not in str(error) else ''
-            raise GsPoseError(f'{self.path}: {name}{error}') from error
+            said = str(error).replace(f'{self.path.parent}/', '')  # it stands before it already
+            raise GsPoseError(f'{self.path}: {name}{said}') from error
 
     def _view(self, picture: Path, entry: Entry) -> RegistrationView:
         T_cam_obj = fields.pose(entry, self.metres_per_unit)
@@ -234,11 +235,15 @@ class _Reader:
             channels = 1 if stored.ndim == 2 else stored.shape[2]
             raise ValueError(
                 f'{path}: depth is one channel of 16 bit or float, this has {channels} of '
-                f'{stored.dtype}; it may be a picture of depth for people'
+                f'{stored.dtype}; it may be a coloured picture of depth, made for people '
+                'to look at'
             )
         if stored.dtype == np.float32 and 'depth_unit_scale_factor' not in entry:
             # nerfstudio would take it for millimetres, most who write floats mean units.
-            raise ValueError(f'{path}: float depth needs depth_unit_scale_factor, units a step')
+            raise ValueError(
+                f'{path}: float depth needs depth_unit_scale_factor, the units of the file '
+                'that one step is'
+            )
         size = camera.width, camera.height
         if stored.shape != camera.shape:
             if not fields.same_shape((stored.shape[1], stored.shape[0]), size):
@@ -293,7 +298,8 @@ def _check_memory(path: Path, views: Sequence[RegistrationView], count: int) -> 
     if pixels * _BYTES_A_PIXEL > installed:
         raise GsPoseError(
             f'{path}: {count} pictures of {pixels / 1e6:.6g} megapixels in all need '
-            f'{pixels * _BYTES_A_PIXEL / 1e9:.6g} GB; make them smaller or use fewer (max_views)'
+            f'{pixels * _BYTES_A_PIXEL / 1e9:.6g} GB; make them smaller, or use fewer: '
+            'max_views (--max-views)'
         )
 
 

@@ -190,6 +190,8 @@ def _check_file(path: Path, roots: list[Path]) -> None:
 
 def _said(error: Exception) -> str:
     text = ' '.join(str(error).split())
+    if ' ' in text:  # a sentence
+        return text
     return f'{type(error).__name__}: {text}' if text else type(error).__name__
 
 

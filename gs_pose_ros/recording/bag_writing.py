@@ -112,7 +112,7 @@ def write_bag(
 
     """
     if path.exists():
-        raise GsPoseError(f'{path}: exists already')
+        raise GsPoseError(f'{path}: exists already; name another path')
     with Writer(path, version=9, storage_plugin=plugin) as writer:
         topics: dict[str, Any] = {}
         for stamp_ns, topic, msg in messages:
@@ -163,7 +163,7 @@ class WriteBag:
         console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         out = folder_to_write(self.out, '--out')
         if out.exists():
-            raise GsPoseError(f'--out {out}: exists already')
+            raise GsPoseError(f'--out {out}: exists already; name another path')
         if self.tf:
             check_frame_name(self.tf, '--tf')
         if self.tf.strip('/') == CAMERA_FRAME:

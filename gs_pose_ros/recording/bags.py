@@ -202,11 +202,13 @@ def read_odometry(bag: Path, topic: str, roots: Iterable[Path] = ()) -> Odometry
         connections = [c for c in there if c.topic == topic]
         if not connections:
             known = ', '.join(sorted(c.topic for c in there)) or 'none'
-            raise GsPoseError(f'{bag}: has no odometry {topic}; odometry topics there: {known}')
+            raise GsPoseError(
+                f'{bag}: has no nav_msgs/Odometry on {topic}; topics of that type: {known}'
+            )
         for _, _, msg in reader.messages(connections):
             if not msg.child_frame_id or child not in ('', msg.child_frame_id):
                 raise GsPoseError(
-                    f'{bag}: {topic} is to say where one frame is, its messages name '
+                    f'{bag}: {topic} must have one child_frame_id in all its messages; it has '
                     f'{child!r} and {msg.child_frame_id!r}'
                 )
             child = msg.child_frame_id

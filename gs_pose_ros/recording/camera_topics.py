@@ -34,8 +34,8 @@ _ALIGNED = re.compile('aligned|registered|depth_to_(color|rgb)')
 # Behind the name of a topic: how image_transport sends it.
 _TRANSPORTS = ('compressed', 'compressedDepth', 'zstd')
 _OPTIONS = (
-    'choose with --color-topic, --depth-topic and --camera-info-topic, or with the fields of '
-    'these names in a request'
+    'choose with color_topic, depth_topic and camera_info_topic (--color-topic, --depth-topic, '
+    '--camera-info-topic)'
 )
 
 
@@ -54,7 +54,10 @@ class BagInput:
 
     def __post_init__(self) -> None:
         if not 0 <= self.stamp_tolerance <= 1:
-            raise GsPoseError(f'stamp_tolerance is {self.stamp_tolerance} s, not within 0 to 1 s')
+            raise GsPoseError(
+                f'stamp_tolerance (--stamp-tolerance) is {self.stamp_tolerance:g} s, not '
+                'within 0 to 1 s'
+            )
 
     @property
     def tolerance_ns(self) -> int:
@@ -144,7 +147,7 @@ def find_topics(
         raise GsPoseError(
             f'{bag}: no camera_info of {", ".join(item.topic for item in colors)}; camera_info '
             f'topics: {", ".join(f"{i.topic} (frame {i.frame_id!r})" for i in infos) or "none"}; '
-            '--camera-info-topic names one'
+            'camera_info_topic (--camera-info-topic) names one'
         )
     depths = [item for item in images if item.kind == 'depth']
     color, info = _chosen_color(bag, pairs, depths)
@@ -243,7 +246,8 @@ def _info_of(bag: Path, color: _Seen, infos: list[_Seen], sure: bool) -> _Seen |
     if len(best) > 1:
         raise GsPoseError(
             f'{bag}: several camera_info may be that of {color.topic}: '
-            f'{", ".join(info.topic for info in best)}; choose with --camera-info-topic'
+            f'{", ".join(info.topic for info in best)}; choose with '
+            'camera_info_topic (--camera-info-topic)'
         )
     return best[0] if best else None
 

@@ -154,14 +154,14 @@ def decode_compressed(data: Any, encoding: str = 'passthrough', mosaic: str = ''
         with suppress(cv2.error):
             image = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise ImageEncodingError(f'{file.size} bytes of a {kind} are cut off or damaged')
+        raise ImageEncodingError(f'the {kind} of {file.size} bytes is cut off or damaged')
     channels = 1 if image.ndim == 2 else image.shape[2]
     if encoding == 'passthrough':
         return image
     source = {1: mosaic.rstrip('0123456789') or 'mono', 3: 'bgr', 4: 'bgra'}.get(channels, '')
     source += str(8 * image.dtype.itemsize)
     if source not in _ENCODINGS:
-        raise ImageEncodingError(f'a {kind} with {channels} channels of {image.dtype}')
+        raise ImageEncodingError(f'a {kind} with {channels} channels of {image.dtype} is not read')
     return convert(image, source, encoding)
 
 
@@ -214,7 +214,7 @@ def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pairs of pixels only: half a pair takes the missing colour of the pair before it."""
     width = image.shape[1]
     if width == 1:
-        raise ImageEncodingError('of pixels that share a colour with their neighbour there is one')
+        raise ImageEncodingError('the image is 1 pixel wide; YUV 4:2:2 has pixels in pairs')
     return image if width % 2 == 0 else np.concatenate([image, image[:, -2:-1]], 1)
 
 

@@ -77,14 +77,16 @@ class MapSource:
         """
         missed = missed or (lambda stamp_ns, reason: None)
         if self.frame_list is not None and self.kind != 'folder':
-            raise GsPoseError(f'a list of frames belongs to a folder, not to a {self.kind}')
+            raise GsPoseError(f'--frame-list is for a folder alone, not for {self.kind}')
         if self.kind == 'topics':
             if self.odometry_topic:
-                raise GsPoseError('odometry is read from bags; topics have their poses from TF')
+                raise GsPoseError(
+                    'odometry_topic is for bags alone; live topics have their poses from TF'
+                )
             yield from self._posed(live, self._in_tf(tf or TransformTree()), missed)
             return
         if self.path is None:
-            raise GsPoseError(f'a map from a {self.kind} needs a path')
+            raise GsPoseError(f'a map from a {self.kind} needs a path; it is empty')
         if self.kind == 'folder':
             yield from self._from_folder(self.path, missed, note or (lambda text: None))
             return
@@ -95,7 +97,10 @@ class MapSource:
         elif self.map_frame.lstrip('/') in tree.frames:
             pose_of = self._in_tf(tree)
         else:
-            raise GsPoseError(f'{self.path}: no TF frame {self.map_frame!r}; {_known(tree)}')
+            raise GsPoseError(
+                f'{self.path}: no TF frame {self.map_frame!r} for map_frame (--map-frame); '
+                f'{_known(tree)}'
+            )
         recorded = self._recorded(self.path, tree, left_out)
         yield from self._posed(recorded, pose_of, missed)
 
@@ -129,7 +134,7 @@ class MapSource:
         if not topics.depth:
             raise GsPoseError(
                 f'{bag}: has no depth image beside {topics.color}; image topics: '
-                f'{topics.listing}; --depth-topic names one'
+                f'{topics.listing}; depth_topic (--depth-topic) names one'
             )
         count, seconds = count_messages(bag, topics.color, self.roots)
         if 0 < self.duration_s < seconds:

@@ -49,8 +49,10 @@ def color_from_message(msg: Any) -> NDArray[np.uint8]:
         _check_encoding(msg.encoding, (*COLOR_ENCODINGS, *_MEANT))
         encoding: str = _MEANT.get(msg.encoding) or msg.encoding
         return convert(decode_image(msg), encoding, 'rgb8')
-    except (ImageEncodingError, cv2.error) as error:
+    except ImageEncodingError as error:
         raise GsPoseError(f'colour image: {error}') from error
+    except cv2.error as error:  # its words are of C++
+        raise GsPoseError(f'colour image: {_undecodable(msg)}') from error
 
 
 def depth_from_message(msg: Any) -> NDArray[np.float32]:
@@ -69,8 +71,15 @@ def depth_from_message(msg: Any) -> NDArray[np.float32]:
             return _metres(_decompressed_depth(msg), msg.format)
         _check_encoding(msg.encoding, DEPTH_ENCODINGS)
         return _metres(decode_image(msg), msg.encoding)
-    except (GsPoseError, ImageEncodingError, cv2.error) as error:
+    except (GsPoseError, ImageEncodingError) as error:
         raise GsPoseError(f'depth image: {error}') from error
+    except cv2.error as error:  # its words are of C++
+        raise GsPoseError(f'depth image: {_undecodable(msg)}') from error
+
+
+def _undecodable(msg: Any) -> str:
+    said = msg.format if hasattr(msg, 'format') else msg.encoding
+    return f'{len(msg.data)} bytes of {_short(said)} cannot be decoded'
 
 
 def _check_encoding(encoding: str, known: tuple[str, ...]) -> None:
@@ -87,7 +96,7 @@ def _compressed_mosaic(form: str) -> str:
     """
     source = form.partition(';')[0].strip()
     if 'compressedDepth' in form or source in ('16UC1', '32FC1'):
-        raise ImageEncodingError(f'{_short(form)} is depth')
+        raise ImageEncodingError(f'{_short(form)} is depth, not colour')
     return source if source.startswith('bayer_') else ''
 
 
@@ -103,18 +112,25 @@ def _decompressed_depth(msg: Any) -> NDArray[Any]:
             )
         image = decode_compressed(data)
         if image.dtype == np.uint16 and msg.format.startswith('32FC1'):
-            raise GsPoseError(f'{_short(msg.format)} has 16 bits, whose unit nothing tells')
+            raise GsPoseError(
+                f'{_short(msg.format)} has 16 bits, whose unit nothing tells; take the raw images'
+            )
         return image
     inverse = '32FC1' in msg.format
     if data[:4] == _PNG and not inverse:  # some writers leave the header out
         return decode_compressed(data)
     if len(data) <= _HEADER.size:
-        raise GsPoseError(f'{len(data)} bytes are no compressedDepth: its header has 12')
+        raise GsPoseError(
+            f'{len(data)} bytes are too few for compressedDepth, whose header has 12'
+        )
     _, a, b = _HEADER.unpack_from(data)
     stored = data[_HEADER.size :]
     if 'rvl' in msg.format and stored[:4] != _PNG:
         if len(stored) < 8:
-            raise GsPoseError(f'{len(data)} bytes of {_short(msg.format)} have no size')
+            raise GsPoseError(
+                f'{len(data)} bytes of {_short(msg.format)} are cut off: width and height '
+                'are missing'
+            )
         width, height = struct.unpack_from('<II', stored)
         check_pixel_count('the RVL image', width, height)
         image = decode_rvl(stored[8:], width, height)
@@ -134,7 +150,10 @@ def _from_inverse(image: NDArray[Any], a: float, b: float) -> NDArray[np.float32
         raise GsPoseError(f'inverse depth of 16 bits was expected, got {_described(image)}')
     # a = z0 (z0 + 1) and b = 1 - a / z_max: 1 stands for the depth z_max.
     if not (0 < a < np.inf and -np.inf < b <= 1):
-        raise GsPoseError(f'the header of 32FC1 compressedDepth says a = {a:g}, b = {b:g}')
+        raise GsPoseError(
+            f'the header of 32FC1 compressedDepth says a = {a:g}, b = {b:g}; a must be '
+            'above 0 and b at most 1'
+        )
     inverse = image - np.float32(b)
     known = (image > 0) & (inverse > 0)
     return np.where(known, np.float32(a) / np.where(known, inverse, 1), np.float32(0))

@@ -133,7 +133,10 @@ def _rectification(
     has_p = p[0] > 0 and p[5] > 0
     if rectified:
         if not has_p:
-            raise _bad('rectified images need P, and its fx or fy is not > 0')
+            raise _bad(
+                'rectified images need P, and its fx or fy is not above 0: set P, or '
+                'input.rectified to false'
+            )
     elif not any(k):
         raise _bad('K is all zeros: the camera is not calibrated; calibrate it first')
     fields = {'P': p} if rectified else {'K': k, 'D': d, 'R': r, 'P': p}
@@ -191,7 +194,7 @@ def _maps(item: _Undistortion) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         maps = undistort(K, D, R, item.camera.matrix, size, cv2.CV_32FC1)
     except cv2.error as error:
-        raise _bad(f'the distortion D = {list(item.D)} cannot be undone: {error}') from error
+        raise _bad(f'the distortion D = {list(item.D)} cannot be undone') from error
     return maps[0], maps[1]
 
 
@@ -203,9 +206,11 @@ def _check_matrix(name: str, M: NDArray[np.float64]) -> None:
     """Refuse what a pinhole camera without skew is not."""
     fx, fy = M[0, 0], M[1, 1]
     if not (fx > 0 and fy > 0):
-        raise _bad(f'{name} has fx = {fx:g}, fy = {fy:g}; focal lengths are > 0; uncalibrated?')
+        raise _bad(
+            f'{name} has fx = {fx:g}, fy = {fy:g}; they must be above 0; calibrate the camera'
+        )
     if min(fx, fy) < _LEAST_PX or np.abs(M).max() > _MOST_PX:
-        raise _bad(f'{name} is of no camera: {M.ravel().tolist()} px')
+        raise _bad(f'{name} is no camera matrix: {M.ravel().tolist()} px')
     if abs(M[0, 1]) > _SKEW * fx:
         raise _bad(f'{name} has a skew of {M[0, 1]:g} px, which is not supported: make it 0')
     if M[1, 0] or M[2, 0] or M[2, 1] or M[2, 2] != 1:

@@ -6,7 +6,8 @@ The object_database node and `gs-pose register` both read them here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,17 +80,23 @@ class RegistrationSource:
             checked_box(self.box)
         if self.kind in ('bag', 'topics'):
             if self.board is None and not self.object_frame:
-                raise GsPoseError('give a board, or the TF frame of the object in object_frame')
+                raise GsPoseError(
+                    'give a board (--board), or the TF frame of the object in '
+                    'object_frame (--object-frame)'
+                )
             if self.box is None or self.mask_mode is MaskMode.GIVEN:
                 raise GsPoseError(
                     'pictures of a camera come without masks: give the 3-D box of the object '
-                    '(--box, box_min and box_max), and a mask mode that makes them of it'
+                    'in box_min and box_max (--box), and a mask_mode (--masks) other than given'
                 )
         elif self.board is not None:
-            raise GsPoseError('a board is for bags and topics alone: other sources have poses')
+            raise GsPoseError(
+                'a board (--board) is for bags and topics alone: other sources have poses'
+            )
         if self.metres_per_unit and self.kind != 'transforms':
             raise GsPoseError(
-                f'metres_per_unit is for transforms.json alone; {self.kind} is in metres'
+                'metres_per_unit (--metres-per-unit) is for transforms.json alone, not '
+                f'for {self.kind}'
             )
 
     def views(self, live: Iterable[BagFrame] = (), tf: TransformTree | None = None) -> Views:
@@ -111,9 +118,10 @@ class RegistrationSource:
                 notes.append(_UNIT_UNKNOWN)
         else:
             views = self._posed(live, tf, notes)
-        masked = add_masks(views, self.mask_mode, box)
-        if self.kind in ('bop', 'transforms'):  # files that say themselves what a step is
-            check_depth_scale(masked)
+        with self._named():
+            masked = add_masks(views, self.mask_mode, box)
+            if self.kind in ('bop', 'transforms'):  # files that say themselves what a step is
+                check_depth_scale(masked)
         if len(masked) < len(views):
             left_out = f'{len(views) - len(masked)} of {len(views)} pictures'
             notes.append(f'{left_out} have no usable mask and are left out')
@@ -132,7 +140,16 @@ class RegistrationSource:
             return read_bop_views(self.path, self.bop_object_id, self.max_views, self.use_depth)
         tree = None if self.board is not None else read_transforms(self.path, self.roots)
         recorded = self._recorded(self.path, tree, notes)
-        return self._from_camera(recorded, tree or TransformTree())
+        with self._named():
+            return self._from_camera(recorded, tree or TransformTree())
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors about the views together name the place they are from."""
+        try:
+            yield
+        except GsPoseError as error:
+            raise GsPoseError(f'{self.path or "topics"}: {error}') from error
 
     def _recorded(self, bag: Path, tree: TransformTree | None, notes: list[str]) -> list[BagFrame]:
         topics = find_topics(bag, self.use_depth, self.bag, self.roots)

@@ -19,7 +19,7 @@ Device = Literal['cpu', 'cuda']
 def require(device: Device) -> None:
     """Raise GsPoseError if there is no such device, or nothing to render on it."""
     if device == 'cuda' and not torch.cuda.is_available():
-        raise GsPoseError('device is cuda, but torch sees no CUDA device')
+        raise GsPoseError('device is cuda, but torch sees no CUDA device: set device to cpu')
     if device == 'cuda':
         require_modules('gsplat')
 

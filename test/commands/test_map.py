@@ -85,7 +85,10 @@ def test_a_map_is_replaced_and_nothing_else_is(
         (['--out', 'hall', '--frame-list', '.'], '--frame-list .: is a folder, a file is needed'),
         (['--out', 'hall', '--max-frames', '-1'], '--max-frames is -1'),
         (['--out', 'hall', '--duration-s', 'nan'], '--duration-s is nan'),
-        (['--out', 'hall', '--map-frame', 'a b'], "--map-frame 'a b': is no name of a frame"),
+        (
+            ['--out', 'hall', '--map-frame', 'a b'],
+            "--map-frame 'a b': is not the name of a TF frame",
+        ),
         (['--out', 'hall', '--odometry-topic', '/odom'], '--odometry-topic belongs to a bag'),
         (['--out', '~nosuchuser/hall'], '--out ~nosuchuser/hall'),
     ],
@@ -129,7 +132,7 @@ def test_the_camera_that_is_assumed_is_announced_and_stored(
         (['--out', '.'], '--out .: exists already'),
         (['--out', 'file/bag'], 'file is a file, not a folder'),
         (['--out', 'bag', '--frame-list', 'none'], '--frame-list none: is not there'),
-        (['--out', 'bag', '--tf', 'a b'], "--tf 'a b': is no name of a frame"),
+        (['--out', 'bag', '--tf', 'a b'], "--tf 'a b': is not the name of a TF frame"),
         (['--out', 'bag', '--tf', '/camera'], 'the frame of the camera itself'),
     ],
 )

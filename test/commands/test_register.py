@@ -79,7 +79,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         ),
         (
             ('mug', 'transforms', '{good}', '--db', '{good}/transforms.json'),
-            'is a file, it is to be a folder',
+            'is a file, a folder is needed',
         ),
         (('mug', 'transforms', '{good}', '--db', '/proc/x'), '/proc/x: cannot be made'),
         (('mug', 'transforms', '{good}', '--db', '~nosuchuser/x'), '~nosuchuser/x: '),
@@ -118,7 +118,7 @@ def test_a_database_that_cannot_be_written_is_named(
     good = write_capture(tmp_path / 'good')
     code, text = run(capsys, 'mug', 'transforms', good, '--db', tmp_path / 'objects')
     assert (code, fitted) == (1, [])
-    assert 'objects: nothing may be written in' in text
+    assert 'objects: cannot be written: the permissions of' in text
 
 
 def test_what_was_odd_about_the_pictures_is_said(

@@ -39,7 +39,7 @@ def test_a_scene_in_the_root_and_ranges_of_images(tmp_path: Path) -> None:
     assert len(read_bop_split(tmp_path, '.')) == 6
     assert [i.image_id for i in read_bop_split(tmp_path, '.:2-4')] == [2, 3, 4]
     assert len(read_bop_views(tmp_path / '.:0-2', 1)) == 3
-    with pytest.raises(GsPoseError, match='no image numbers'):
+    with pytest.raises(GsPoseError, match='no image has a number'):
         read_bop_split(tmp_path, '.:7-9')
     with pytest.raises(GsPoseError, match='FIRST-LAST'):
         read_bop_split(tmp_path, '.:x')

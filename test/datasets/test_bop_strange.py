@@ -99,13 +99,15 @@ def test_a_mask_in_alpha_alone_is_refused(scene: Path) -> None:
 def test_a_mask_in_jpeg_is_refused(scene: Path) -> None:
     (scene / 'mask_visib' / '000000_000000.png').unlink()
     write(scene / 'mask_visib' / '000000_000000.jpg', np.full(SIZE, 255, np.uint8))
-    with pytest.raises(GsPoseError, match=r'000000_000000\.jpg: a mask is none in JPEG'):
+    with pytest.raises(GsPoseError, match=r'000000_000000\.jpg: the mask is a JPEG'):
         views(scene)
 
 
 def test_a_mask_of_another_size_is_refused(scene: Path) -> None:
     write(scene / 'mask_visib' / '000000_000000.png', np.full((H // 2, W // 2), 255, np.uint8))
-    with pytest.raises(GsPoseError, match=r'000000_000000\.png: is 32 x 24, its picture 64 x 48'):
+    with pytest.raises(
+        GsPoseError, match=r'000000_000000\.png: is 32 x 24 pixels, its picture 64 x 48'
+    ):
         views(scene)
 
 
@@ -115,7 +117,9 @@ def test_a_mask_of_another_size_is_refused(scene: Path) -> None:
 def test_depth_of_another_size_is_refused(scene: Path) -> None:
     write(scene / 'depth' / '000000.png', np.full((H // 2, W // 2), 5000, np.uint16))
     for read in (views, lambda path: first(path).read_frame()):
-        with pytest.raises(GsPoseError, match=r'000000\.png: is 32 x 24, its picture 64 x 48'):
+        with pytest.raises(
+            GsPoseError, match=r'000000\.png: is 32 x 24 pixels, its picture 64 x 48'
+        ):
             read(scene)
 
 
@@ -257,11 +261,15 @@ def turned(entry: list[dict[str, Any]]) -> None:
     [
         ('camera', lambda c: c.update(cam_K=[None] * 9), 'cam_K .*NaN'),
         ('camera', lambda c: c.update(cam_K=[60, 0, 31]), 'cam_K is .*9 numbers'),
-        ('camera', lambda c: c.update(cam_K=[60, 0, 0, 0, 61, 0, 31, 23, 1]), 'last row'),
-        ('camera', lambda c: c.update(cam_K=[60, 9, 31, 0, 61, 23, 0, 0, 1]), 'skew'),
+        ('camera', lambda c: c.update(cam_K=[60, 0, 0, 0, 61, 0, 31, 23, 1]), 'row by row'),
+        (
+            'camera',
+            lambda c: c.update(cam_K=[60, 9, 31, 0, 61, 23, 0, 0, 1]),
+            'cam_K .* is not fx, 0, cx',
+        ),
         ('camera', lambda c: c.__delitem__('cam_K'), 'cam_K is missing'),
         ('camera', lambda _: [1], 'list where an object'),
-        ('camera', lambda c: c.update(depth_scale=None), 'depth_scale is None'),
+        ('camera', lambda c: c.update(depth_scale=None), 'depth_scale is null'),
         ('camera', lambda c: c.update(depth_scale=0), 'depth_scale is 0 mm'),
         ('camera', lambda c: c.update(depth_scale=-1), 'depth_scale is -1 mm'),
         ('camera', lambda c: c.update(depth_scale=float('nan')), 'depth_scale is nan'),
@@ -273,9 +281,9 @@ def turned(entry: list[dict[str, Any]]) -> None:
         ('gt', lambda g: g[1].update(cam_t_m2c=[0.1, 0]), 'instance 1: cam_t_m2c.*3 numbers'),
         ('gt', lambda g: g[0].update(obj_id='x'), 'obj_id'),
         ('gt', lambda g: g[0].update(obj_id=1.5), 'obj_id'),
-        ('gt', lambda g: {'0': g}, 'dict where a list'),
+        ('gt', lambda g: {'0': g}, 'an object where a list'),
         ('gt_info', lambda i: i[1].__delitem__('visib_fract'), 'visib_fract is missing'),
-        ('gt_info', lambda i: i[1].update(visib_fract=None), 'visib_fract is None'),
+        ('gt_info', lambda i: i[1].update(visib_fract=None), 'visib_fract is null'),
         ('gt_info', lambda i: i[1].update(visib_fract=80), 'visib_fract is 80'),
         ('gt_info', lambda i: i[:1], '1 entries for the 2 instances'),
         ('gt_info', lambda i: [*i, i[0]], '3 entries for the 2 instances'),
@@ -313,16 +321,16 @@ def test_a_file_that_is_no_object_by_numbers_is_named(scene: Path, text: str) ->
 @pytest.mark.parametrize(
     ('extra', 'message'),
     [
-        ({'diameter': None}, 'diameter is None'),
+        ({'diameter': None}, 'diameter is null'),
         ({'diameter': float('nan')}, 'diameter is nan'),
-        ({'diameter': 0.0748}, 'diameter is 0.0748; BOP counts in millimetres'),
+        ({'diameter': 0.0748}, 'diameter is 0.0748 mm, .* is it in metres'),
         ({'min_x': 'x'}, 'min_x'),
         ({'size_z': -1}, 'size_z'),
         ({'symmetries_discrete': [[0] * 16]}, 'no rigid motion'),
-        ({'symmetries_discrete': None}, 'where a list belongs'),
+        ({'symmetries_discrete': None}, 'holds null where a list'),
         ({'symmetries_continuous': [{'axis': [0, 0, 0]}]}, 'says no direction'),
         ({'symmetries_continuous': [{'axis': [0, 0, 1]}] * 3}, '3 axes, at most 2'),
-        ({'symmetries_continuous': [None]}, 'NoneType where an object'),
+        ({'symmetries_continuous': [None]}, 'holds null where an object'),
     ],
 )
 def test_an_entry_of_a_model_that_says_nothing_is_named(

@@ -95,8 +95,8 @@ def test_what_is_no_file_of_a_picture_is_named(tmp_path: Path) -> None:
         file.truncate(2**40)
     for name, reason in {
         'none.png': 'missing',
-        'text.png': 'are no picture',
-        'empty.png': 'are no picture',
+        'text.png': 'are not a picture',
+        'empty.png': 'are not a picture',
         'cut.jpg': 'damaged',
         'cut.png': 'damaged',
         'folder.png': 'a folder',

@@ -62,13 +62,13 @@ def test_what_is_too_large_is_refused_by_its_size() -> None:
         picture_header(png_that_says(40_000, 20_000))
     with pytest.raises(GsPoseError, match='PNG is 10000x7000, 70 megapixels: at most 64'):
         picture_header(png_that_says(10_000, 7_000))
-    with pytest.raises(GsPoseError, match='are no picture'):
+    with pytest.raises(GsPoseError, match='are not a picture'):
         picture_header(png_that_says(0, 5))
 
 
 @pytest.mark.parametrize('data', [b'', b'junk', b'\xff\xd8', b'RIFF\0\0\0\0WEBP', b'II*\0\xff'])
 def test_what_is_no_picture_is_said(data: bytes) -> None:
-    with pytest.raises(GsPoseError, match=f'{len(data)} bytes are no picture'):
+    with pytest.raises(GsPoseError, match=f'{len(data)} bytes are not a picture'):
         picture_header(data)
 
 

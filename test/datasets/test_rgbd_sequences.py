@@ -218,7 +218,7 @@ def test_a_missing_or_broken_picture_is_named(tum: Path) -> None:
     with pytest.raises(GsPoseError, match=r'rgb/a\.png: missing'):
         first.read()
     last.depth.write_bytes(b'no picture')
-    with pytest.raises(GsPoseError, match=r'depth/c\.png: 10 bytes are no picture'):
+    with pytest.raises(GsPoseError, match=r'depth/c\.png: 10 bytes are not a picture'):
         last.read()
 
 
@@ -275,7 +275,7 @@ def test_a_frame_whose_pose_is_not_known_has_none(seven: Path) -> None:
 @pytest.mark.parametrize('text', ['1 2 3\n', 'one two\n', '1 0 0 0\n0 1 0\n'])
 def test_a_pose_that_cannot_be_read_is_named(seven: Path, text: str) -> None:
     (seven / 'frame-000003.pose.txt').write_text(text)
-    with pytest.raises(GsPoseError, match=r'frame-000003\.pose\.txt: not a 4 x 4 matrix'):
+    with pytest.raises(GsPoseError, match=r'frame-000003\.pose\.txt: is not a 4 x 4 matrix'):
         read_seven_scenes(seven)
 
 

@@ -80,7 +80,7 @@ def test_rows_with_nan_are_left_out_and_counted(tum: Path, bad: str) -> None:
         (f'1305031102100 {POSE}', 'is no time in seconds: in ms'),
         ('1.0 456789.0 5432100.0 300 0 0 0 1', 'm from the origin; .*subtract'),
         (f'1_0 {POSE}', "'1_0' is no number"),
-        (f'{STAMPS[0]:.6f} 5 5 5 0 0 0 1', 'as line 1, and another pose'),
+        (f'{STAMPS[0]:.6f} 5 5 5 0 0 0 1', 'of line 1, and another pose'),
     ],
 )
 def test_a_row_that_is_no_pose_is_named(tum: Path, row: str, said: str) -> None:
@@ -243,10 +243,13 @@ def test_a_missing_depth_picture_is_counted(seven: Path) -> None:
 @pytest.mark.parametrize(
     ('matrix', 'said'),
     [
-        (np.zeros((4, 4)), 'is no motion'),
-        (2 * np.eye(4), 'is no motion'),
-        (np.diag([1.0, 1, -1, 1]), 'is no motion'),
-        (np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 2, 3, 1]]), 'is no motion'),
+        (np.zeros((4, 4)), 'is not the pose of a camera'),
+        (2 * np.eye(4), 'is not the pose of a camera'),
+        (np.diag([1.0, 1, -1, 1]), 'is not the pose of a camera'),
+        (
+            np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 2, 3, 1]]),
+            'is not the pose of a camera',
+        ),
         (np.eye(4)[:3], 'not a 4 x 4 matrix'),
         (np.array([[1, 0, 0, 5e6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), 'from the origin'),
     ],

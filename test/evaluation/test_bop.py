@@ -213,10 +213,10 @@ def test_a_part_of_the_set(root: Path, tmp_path: Path) -> None:
     ('change', 'message'),
     [
         ({'root': Path('nowhere')}, '--root .*nowhere: is not there'),
-        ({'json': Path('folder')}, '--json .*folder: is a folder, it is to be a file'),
+        ({'json': Path('folder')}, '--json .*folder: is a folder, a file is needed'),
         ({'json': Path('file/a.json')}, '--json .*file is a file, not a folder'),
-        ({'report': Path('file')}, '--report .*file: is a file, it is to be a folder'),
-        ({'db': Path('file')}, '--db .*file: is a file, it is to be a folder'),
+        ({'report': Path('file')}, '--report .*file: is a file, a folder is needed'),
+        ({'db': Path('file')}, '--db .*file: is a file, a folder is needed'),
         ({'db': Path('~nosuchuser/db')}, '--db ~nosuchuser'),
         ({'images': -1}, '--images is -1'),
         ({'refs_views': -1}, '--refs-views is -1'),

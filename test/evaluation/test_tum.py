@@ -249,7 +249,7 @@ def test_what_cannot_be_evaluated_is_named(
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'json': Path('folder')}, '--json .*folder: is a folder, it is to be a file'),
+        ({'json': Path('folder')}, '--json .*folder: is a folder, a file is needed'),
         ({'report': Path('file/report')}, '--report .*file is a file, not a folder'),
         ({'query_frames': Path('folder')}, '--query-frames .*is a folder, a file is needed'),
         ({'query_frames': Path('none')}, '--query-frames none: is not there'),

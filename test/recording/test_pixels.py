@@ -241,8 +241,8 @@ REFUSED = {
     'color 32FC1': (color_from_message, image_message(METRES, '32FC1', 7), "'32FC1' is not one"),
     'color 16UC1': (color_from_message, image_message(MILLIMETRES, '16UC1', 7), 'rgb8, bgr8'),
     'color long': (color_from_message, with_fields('x' * 9999), r"'x{57}\.\.\.' is not one of"),
-    'color junk': (color_from_message, message(b'junk', 'jpeg'), '4 bytes are no picture'),
-    'color empty': (color_from_message, message(b'', 'jpeg'), '0 bytes are no picture'),
+    'color junk': (color_from_message, message(b'junk', 'jpeg'), '4 bytes are not a picture'),
+    'color empty': (color_from_message, message(b'', 'jpeg'), '0 bytes are not a picture'),
     'color depth': (
         color_from_message,
         compressed(GRAY, '16UC1; jpeg compressed '),
@@ -251,7 +251,7 @@ REFUSED = {
     'color cut off': (
         color_from_message,
         message(compressed(RGB, 'jpeg').data.tobytes()[:-300], 'jpeg'),
-        'bytes of a JPEG are cut off',
+        'is cut off',
     ),
     'color bomb': (
         color_from_message,
@@ -267,7 +267,7 @@ REFUSED = {
     'color rows': (color_from_message, with_fields('rgb8', height=49), 'needs 49 rows of 192'),
     'nv odd': (color_from_message, with_fields('nv12', width=9, height=32), '9x32 nv12: both'),
     'nv short': (color_from_message, with_fields('nv21', height=47), 'needs 70 rows'),
-    '422 of one': (color_from_message, with_fields('yuyv', width=1), 'share a colour'),
+    '422 of one': (color_from_message, with_fields('yuyv', width=1), '1 pixel wide'),
     'tiny mosaic': (color_from_message, with_fields('bayer_rggb8', width=2), '2x48 is no bayer'),
     'depth rgb8': (
         depth_from_message,
@@ -289,12 +289,12 @@ REFUSED = {
     'depth short': (
         depth_from_message,
         message(b'\0' * 12, '16UC1; compressedDepth png'),
-        '12 bytes are no compressedDepth',
+        '12 bytes are too few for compressedDepth',
     ),
     'depth no size': (
         depth_from_message,
         message(b'\0' * 18, '16UC1; compressedDepth rvl'),
-        'have no size',
+        'width and height are missing',
     ),
     'depth bomb': (
         depth_from_message,

@@ -58,5 +58,6 @@ def allowed_path(text: str, roots: Iterable[str | Path]) -> Path:
             return path
         names.append(str(resolved))
     raise GsPoseError(
-        f'{shown_path(path)} is not under the allowed roots ({", ".join(names)}): `allowed_roots`'
+        f'{shown_path(path)} is not under the allowed roots ({", ".join(names)}); the parameter '
+        '`allowed_roots` sets them'
     )

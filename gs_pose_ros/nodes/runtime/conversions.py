@@ -167,7 +167,10 @@ def estimate_from_message(msg: ObjectPose) -> PoseEstimate:
     if msg.status == ObjectPose.STATUS_OK:
         stages = {stage: status for status, stage in _STAGES.items()}
         if msg.stage not in stages:
-            raise GsPoseError(f'pose of {msg.object_id!r}: unknown stage {msg.stage}')
+            raise GsPoseError(
+                f'pose of {msg.object_id!r}: stage is {msg.stage}, not one of the STAGE_ '
+                'constants of ObjectPose'
+            )
         status = stages[msg.stage]
     return PoseEstimate(
         T_cam_obj,

@@ -84,7 +84,10 @@ class FrameHistory:
         ahead_s = (stamp_ns - self.newest_ns()) / 1e9
         if ahead_s > 0:
             return f'their stamp is {ahead_s:.1f} s after the newest image: is a clock wrong?'
-        return f'their image, {-ahead_s:.1f} s old, is not held any more: raise `history`'
+        return (
+            f'their image, {-ahead_s:.1f} s old, is not held any more: raise the parameter '
+            '`history`'
+        )
 
     def newest_ns(self) -> int:
         """The newest stamp, 0 without any."""

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from gs_pose_ros.bounds import Bounds, Queue
+from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
 from gs_pose_ros.nodes.runtime.parameters import setting
@@ -70,6 +71,7 @@ class ImageSet(NamedTuple):
     color: Image | CompressedImage
     info: CameraInfo
     depth: Image | CompressedImage | None
+    topic: str = ''  # of the colour image; '' if it came by a service
 
     @property
     def header(self) -> Header:
@@ -85,10 +87,15 @@ class ImageSet(NamedTuple):
         """The images undistorted and in the units of the core, with the noise of their depth.
 
         Raises:
-            GsPoseError: as `conversions.frame_from_messages`.
+            GsPoseError: as `frame_from_messages`, and names the topic.
 
         """
-        frame = frame_from_messages(self.color, self.info, self.depth, settings.rectified)
+        try:
+            frame = frame_from_messages(self.color, self.info, self.depth, settings.rectified)
+        except GsPoseError as error:
+            if not self.topic:
+                raise
+            raise GsPoseError(f'{self.topic}: {error}') from error
         return replace(frame, depth_noise=settings.depth_noise)
 
 
@@ -195,7 +202,7 @@ class FrameInput:
             return ObjectPoseArray.STATUS_BAD_INPUT, (
                 f'{infos} camera_info but {colors} images a second on {self._name(color)}: frames '
                 'are lost on the way. Give the camera driver FASTDDS_DEFAULT_PROFILES_FILE='
-                'config/fastdds_large_images.xml, or set image_reliability'
+                'config/fastdds_large_images.xml, or set input.image_reliability to reliable'
             )
         if now - self._last_image > 2.0:
             silence = f'{now - self._last_image:.0f} s' if self.header else 'start'
@@ -215,7 +222,7 @@ class FrameInput:
         if missing:
             return (
                 ObjectPoseArray.STATUS_BAD_INPUT,
-                f'no image on {missing[0]}; set use_depth to false if there is no depth',
+                f'no image on {missing[0]}; set input.use_depth to false if there is no depth',
             )
         names = [self._name(topic) for topic in self._waiting]
         queues = self._sync.queues
@@ -296,4 +303,4 @@ class FrameInput:
         self._node.hears_camera = True
         age_ns = self._node.get_clock().now().nanoseconds - stamp_to_ns(color.header.stamp)
         self._ages_ms.append(age_ns / 1e6)
-        self._on_images(ImageSet(color, info, depth))
+        self._on_images(ImageSet(color, info, depth, self._name(self._color.getTopic())))

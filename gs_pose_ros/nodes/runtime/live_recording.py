@@ -12,7 +12,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
-from gs_pose_ros.errors import GsPoseError
+from gs_pose_ros.errors import GsPoseError, shown
 from gs_pose_ros.nodes.runtime.frame_input import FrameInput, ImageSet, InputSettings
 from gs_pose_ros.nodes.runtime.stage import Stage, Stopwatch
 from gs_pose_ros.recording.bags import BagFrame, LeftOut
@@ -132,7 +132,8 @@ class LiveRecording:
                 T = transform_from_message(item.transform)
                 self._tree.set(item.header.frame_id, item.child_frame_id, T, stamp_ns, static)
             except (GsPoseError, ValueError) as error:
-                self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+                names = f'{shown(item.header.frame_id)} → {shown(item.child_frame_id)}'
+                self._node.get_logger().warning(f'TF {names}: {error}', throttle_duration_sec=10.0)
 
 
 def _silence(seconds: float, input_: FrameInput) -> str:

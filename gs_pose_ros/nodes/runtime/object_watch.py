@@ -52,7 +52,8 @@ class ObjectWatch:
     def reason_for_none(self) -> str:
         """Why there is no object at all."""
         if not self.known:
-            return f'no object list on {self._node.resolve_topic_name("object_database/objects")}'
+            topic = self._node.resolve_topic_name('object_database/objects')
+            return f'no object list on {topic}: is the node object_database active?'
         broken = some_of(self.unusable.values())
         return f'no object can be used: {broken}' if broken else 'the object database is empty'
 

@@ -116,7 +116,7 @@ def test_a_map_is_built_from_live_topics(
 @pytest.mark.parametrize(
     ('changes', 'reason'),
     [
-        ({'source': 9}, 'unknown source'),
+        ({'source': 9}, 'source is 9'),
         ({'source': BuildMap.Request.SOURCE_BAG, 'path': '/etc/bag'}, 'allowed_roots'),
         ({'source': BuildMap.Request.SOURCE_BAG, 'path': ''}, 'empty'),
         (
@@ -125,7 +125,7 @@ def test_a_map_is_built_from_live_topics(
                 'path': '{maps}/bag',
                 'stamp_tolerance': float('nan'),
             },
-            'stamp_tolerance is nan s',
+            'stamp_tolerance (--stamp-tolerance) is nan s',
         ),
         ({'duration': -1.0}, 'duration'),
         ({'duration': float('nan')}, 'duration'),
