@@ -55,8 +55,8 @@ def _rigid(what: str, p: Message, q: Message, tolerance: float) -> NDArray[np.fl
     near = np.abs(numbers[:3]).max() < _NOWHERE_M  # false for NaN
     if not near or not abs(np.linalg.norm(numbers[3:]) - 1) <= tolerance:
         raise GsPoseError(
-            f'not a rigid {what}: position {numbers[:3].tolist()} m, quaternion w x y z '
-            f'{numbers[3:].tolist()}'
+            f'not a {what}: position {numbers[:3].tolist()} m, quaternion w x y z '
+            f'{numbers[3:].tolist()}; needed are finite numbers and a quaternion of length 1'
         )
     return se3.from_rotation_translation(se3.quat_to_mat(numbers[3:]), numbers[:3])
 

@@ -72,10 +72,13 @@ class RegistrationSource:
                 kind of source lacks what it needs or has no use for what is given.
 
         """
-        for name in ('max_views', 'duration_s', 'metres_per_unit'):
-            value = getattr(self, name)
+        for name, value in (
+            ('max_views (--max-views)', self.max_views),
+            ('duration', self.duration_s),
+            ('metres_per_unit (--metres-per-unit)', self.metres_per_unit),
+        ):
             if not (np.isfinite(value) and value >= 0):
-                raise GsPoseError(f'{name} is {value}; it must be 0 or above')
+                raise GsPoseError(f'{name} is {value:g}; it must be 0 or above')
         if self.box is not None:
             checked_box(self.box)
         if self.kind in ('bag', 'topics'):

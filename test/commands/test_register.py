@@ -55,9 +55,15 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         (('mug', 'bag', '{good}'), 'is no bag; it is a capture with transforms.json'),
         (('mug', 'bop', '{good}'), 'no BOP split; it is a capture with transforms.json'),
         (('mug', 'bop', '{tmp}/bop/000001/rgb:0-3'), 'it is no BOP split'),
-        (('mug', 'transforms', '{good}', '--max-views', -1), 'max_views is -1'),
-        (('mug', 'transforms', '{good}', '--metres-per-unit', 'nan'), 'metres_per_unit is nan'),
-        (('mug', 'transforms', '{good}', '--metres-per-unit', -0.1), 'metres_per_unit is -0.1'),
+        (('mug', 'transforms', '{good}', '--max-views', -1), 'max_views (--max-views) is -1'),
+        (
+            ('mug', 'transforms', '{good}', '--metres-per-unit', 'nan'),
+            'metres_per_unit (--metres-per-unit) is nan',
+        ),
+        (
+            ('mug', 'transforms', '{good}', '--metres-per-unit', -0.1),
+            'metres_per_unit (--metres-per-unit) is -0.1',
+        ),
         (('mug', 'transforms', '{good}', '--box', *'111000'), 'lowest and highest corner'),
         (('mug', 'transforms', '{good}', '--box', *'00011', 'inf'), 'lowest and highest corner'),
         (('mug', 'transforms', '{good}', '--settings.points-across', 2), 'settings.points-across'),

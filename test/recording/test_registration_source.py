@@ -49,7 +49,13 @@ def test_pictures_of_a_bop_set_may_be_links_within_what_is_allowed(tmp_path: Pat
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_read(field: str, value: Any) -> None:
-    with pytest.raises(GsPoseError, match='3-D box' if field == 'box' else f'{field} is'):
+    said = {
+        'box': '3-D box',
+        'max_views': r'^max_views \(--max-views\) is',
+        'duration_s': '^duration is',
+        'metres_per_unit': r'^metres_per_unit \(--metres-per-unit\) is',
+    }
+    with pytest.raises(GsPoseError, match=said[field]):
         RegistrationSource('transforms', Path('/nowhere'), **{field: value})
 
 

@@ -208,7 +208,9 @@ def test_live_images_that_cannot_be_used_are_counted_and_said(
         world.within(0.05, lambda: False)  # images are taken when their transforms may be there
     assert world.call(Trigger, 'gsplatloc/finish_map', Trigger.Request()).success
     world.until(lambda: progress and progress[-1].state == MapProgress.STATE_FAILED, 'the failure')
-    assert "images could be used: depth is in the frame 'elsewhere'" in progress[-1].message
+    said = "color/image: depth is in the frame 'elsewhere'"
+    assert 'images could be used: /' in progress[-1].message
+    assert said in progress[-1].message
 
 
 @pytest.mark.parametrize(
