@@ -105,9 +105,7 @@ def test_a_mask_in_jpeg_is_refused(scene: Path) -> None:
 
 def test_a_mask_of_another_size_is_refused(scene: Path) -> None:
     write(scene / 'mask_visib' / '000000_000000.png', np.full((H // 2, W // 2), 255, np.uint8))
-    with pytest.raises(
-        GsPoseError, match=r'000000_000000\.png: is 32 x 24 pixels, its picture 64 x 48'
-    ):
+    with pytest.raises(GsPoseError, match=r'000000\.png: is 32 x 24 pixels, .* 64 x 48'):
         views(scene)
 
 
@@ -117,9 +115,7 @@ def test_a_mask_of_another_size_is_refused(scene: Path) -> None:
 def test_depth_of_another_size_is_refused(scene: Path) -> None:
     write(scene / 'depth' / '000000.png', np.full((H // 2, W // 2), 5000, np.uint16))
     for read in (views, lambda path: first(path).read_frame()):
-        with pytest.raises(
-            GsPoseError, match=r'000000\.png: is 32 x 24 pixels, its picture 64 x 48'
-        ):
+        with pytest.raises(GsPoseError, match=r'000000\.png: is 32 x 24 pixels, .* 64 x 48'):
             read(scene)
 
 
@@ -262,11 +258,7 @@ def turned(entry: list[dict[str, Any]]) -> None:
         ('camera', lambda c: c.update(cam_K=[None] * 9), 'cam_K .*NaN'),
         ('camera', lambda c: c.update(cam_K=[60, 0, 31]), 'cam_K is .*9 numbers'),
         ('camera', lambda c: c.update(cam_K=[60, 0, 0, 0, 61, 0, 31, 23, 1]), 'row by row'),
-        (
-            'camera',
-            lambda c: c.update(cam_K=[60, 9, 31, 0, 61, 23, 0, 0, 1]),
-            'cam_K .* is not fx, 0, cx',
-        ),
+        ('camera', lambda c: c.update(cam_K=[60, 9, 31, 0, 61, 23, 0, 0, 1]), 'is not fx, 0, cx'),
         ('camera', lambda c: c.__delitem__('cam_K'), 'cam_K is missing'),
         ('camera', lambda _: [1], 'list where an object'),
         ('camera', lambda c: c.update(depth_scale=None), 'depth_scale is null'),
