@@ -114,6 +114,8 @@ def read_bag_frames(
             tf = read_transforms(bag, roots)
         return tf.lookup(target, source, stamp_ns)
 
+    # As the register node of depth_image_proc makes it: depth of the undistorted colour camera.
+    is_flat = says_rectified(chosen.depth) and not says_rectified(chosen.color) and not rectified
     with open_bag(bag, roots) as reader:
         joined = _joined(
             reader,
@@ -122,9 +124,12 @@ def read_bag_frames(
             left_out or (lambda _, reason: reasons.update([reason])),
         )
         for item in joined:
+            depth_info = item.depth_info
+            if depth_info is None and is_flat:
+                depth_info = without_distortion(item.info)
             try:
                 frame = frame_from_messages(
-                    item.color, item.info, item.depth, rectified, item.depth_info, transform_at
+                    item.color, item.info, item.depth, rectified, depth_info, transform_at
                 )
             except GsPoseError as error:
                 at = stamp_to_ns(item.color.header.stamp) / 1e9

@@ -19,7 +19,8 @@ _IMAGE = 'sensor_msgs/msg/Image'
 _IMAGES = (_IMAGE, 'sensor_msgs/msg/CompressedImage')
 _INFO = 'sensor_msgs/msg/CameraInfo'
 _COLORS = ('rgb', 'bgr', 'bayer', 'yuv', 'uyvy', 'yuyv', 'nv', '8UC3', '8UC4')
-_FILES = ('jp', 'png', 'webp', 'bmp', 'tif')  # formats of a CompressedImage
+# Formats of a CompressedImage; the standard has jpeg and png, drivers also JPEG and image/jpeg.
+_FILES = re.compile(r'\.?(image/)?(jp|png|webp|bmp|tif)', re.IGNORECASE)
 _GRAYS = ('mono8', '8UC1')
 _DEPTHS = ('16UC1', '32FC1', 'mono16')
 # What nodes make of pictures, ours among them: nothing that a camera took. By the last two parts
@@ -27,9 +28,11 @@ _DEPTHS = ('16UC1', '32FC1', 'mono16')
 _MADE = re.compile(
     'overlay|mask|debug|confidence|disparity|heatmap|visuali|thumbnail|colou?ri[sz]ed|colormap'
 )
-_DRAWN = re.compile('detect|segment|label|annotat|result')
+_DRAWN = re.compile('detect|segment|semantic|label|annotat|result')
 # Of infrared and heat, which are no colours.
 _INFRARED = re.compile(r'infra|thermal|lwir|(^|[/_])ir\d?([/_]|$)')
+_RECTIFIED = re.compile('(?<![a-z])(image)?rect(ified)?(?![a-z])')  # and not of direct or correct
+_COLORED = re.compile('rgb|colou?r')
 _ALIGNED = re.compile('aligned|registered|depth_to_(color|rgb)')
 # Behind the name of a topic: how image_transport sends it.
 _TRANSPORTS = ('compressed', 'compressedDepth', 'zstd')
@@ -109,7 +112,7 @@ T = TypeVar('T')
 
 def says_rectified(topic: str) -> bool:
     """Whether the name of an image's topic says that its distortion is undone (image_proc)."""
-    return 'rect' in topic.lower()
+    return _RECTIFIED.search(topic.lower()) is not None
 
 
 def find_topics(
@@ -195,9 +198,14 @@ def _described(topic: str, kind: str, msg: Any) -> _Seen:
         what, rank = _kind_of(topic, _DEPTHS[0]), 1
     else:
         what, rank = _kind_of(topic, said.partition(';')[0]), 2
-        if what == 'depth' and 'png' not in said:
+        if what == 'depth' and _is_lossy(msg):
             what = 'lossy depth'  # JPEG has 8 bits of it
     return _Seen(topic, frame_id, what, said or 'compressed', None, rank)
+
+
+def _is_lossy(msg: Any) -> bool:
+    """Whether a compressed image is anything but a PNG or TIFF, whatever its format says."""
+    return bytes(msg.data[:4]) not in (b'\x89PNG', b'II*\0', b'MM\0*')
 
 
 def _kind_of(topic: str, encoding: str) -> str:
@@ -216,7 +224,8 @@ def _kind_of(topic: str, encoding: str) -> str:
         return 'picture of depth' if encoding.startswith((*_COLORS, *_GRAYS)) else 'depth'
     if encoding.startswith(_GRAYS):
         return 'gray'
-    return 'color' if encoding.startswith((*_COLORS, *_FILES)) or not encoding else 'other'
+    is_color = not encoding or encoding.startswith(_COLORS) or _FILES.match(encoding)
+    return 'color' if is_color else 'other'
 
 
 def _named(bag: Path, what: str, topic: str, there: list[_Seen], listing: str) -> _Seen:
@@ -262,6 +271,9 @@ def _chosen_color(
         for c, i in pairs
     ]
     best = _best(pairs, ranks)
+    if len({color.frame_id for color, _ in best}) == 1 and best[0][0].frame_id:
+        # One camera by several names, as /left and /rgb of a ZED; or what is drawn on its images.
+        best = _best(best, [-len(_COLORED.findall(color.topic)) for color, _ in best])
     cameras = {(color.folder, color.frame_id) for color, _ in best}
     best = _best(best, [(c.rectified, c.rank, 'raw' not in c.topic) for c, _ in best])
     if len(cameras) > 1 or len({color.base for color, _ in best}) > 1:

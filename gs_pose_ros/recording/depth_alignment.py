@@ -41,6 +41,8 @@ class DepthOrigin:
     def registered(self, depth: NDArray[np.float32], color: Camera) -> NDArray[np.float32]:
         """Depth [h, w] (m) as it came in the pixels [H, W] of the undistorted colour camera."""
         undistorted = self.rectification.depth(depth)
+        if self.rectification.camera == color and _is_identity(self.T_color_depth):
+            return undistorted
         return register_depth(undistorted, self.rectification.camera, color, self.T_color_depth)
 
 
@@ -54,7 +56,8 @@ def depth_origin(
     """Where a depth image was taken from, given messages; None if it is registered to colour.
 
     Frames and, with the depth's own camera_info, cameras are compared. Frames without a name say
-    nothing against it.
+    nothing against it, nor do two names of one place. Depth without the distortion that colour has
+    is one of the undistorted colour camera.
 
     Raises:
         GsPoseError: it is not registered, and what is needed to do so is missing.
@@ -67,7 +70,7 @@ def depth_origin(
     T_color_depth = np.eye(4)
     if moved:
         said = f'depth is in the frame {depth_frame!r}, colour in {color_frame!r}'
-        if depth_info is None or transform_at is None:
+        if transform_at is None:
             raise GsPoseError(f'{said}; {REMEDY}')
         stamp = color.header.stamp
         stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
@@ -75,9 +78,14 @@ def depth_origin(
             T_color_depth = transform_at(color_frame, depth_frame, stamp_ns)
         except LookupError as error:
             raise GsPoseError(f'{said}, and TF does not join them: {error}; {REMEDY}') from error
+        if depth_info is None:
+            if _is_identity(T_color_depth):
+                return None
+            raise GsPoseError(f'{said}; {REMEDY}')
+    assert depth_info is not None
     same_size = (info.width, info.height) == (depth_info.width, depth_info.height)
     if _is_identity(T_color_depth) and _one_view(info, depth_info):
-        if same_size:
+        if same_size and (any(depth_info.d) or not any(info.d)):
             return None
     elif not moved:
         raise GsPoseError(

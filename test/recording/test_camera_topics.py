@@ -11,7 +11,7 @@ import pytest
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.recording.bag_writing import image, write_bag
 from gs_pose_ros.recording.bags import read_frames
-from gs_pose_ros.recording.camera_topics import BagInput, find_topics
+from gs_pose_ros.recording.camera_topics import BagInput, find_topics, says_rectified
 from test.recording.small_bags import (
     COLOR,
     COUNT,
@@ -103,6 +103,46 @@ def test_jpegs_of_depth_alone_are_no_depth(tmp_path: Path) -> None:
     topics = find_topics(bag_of(tmp_path, (f'{DEPTH}/compressed', jpeg), messages=messages))
     assert topics.depth == ''
     assert f'{DEPTH}/compressed (16UC1; jpeg compressed)' in topics.listing
+
+
+@pytest.mark.parametrize('kind', ['JPEG', '.jpg', 'image/jpeg', 'PNG'])
+def test_a_format_may_be_written_otherwise(tmp_path: Path, kind: str) -> None:
+    topic = '/cam/image/compressed'
+    messages = recording(topic, '/cam/camera_info', '/cam/depth/compressed')
+    pixels = np.ones((12, 16, 3), np.uint8)
+    messages = changed(messages, topic, lambda k, _: compressed(pixels, kind, stamp_of(k)))
+    png = compressed(depths(0), 'png', 0).data
+
+    def silent(k: int, _: Any) -> Any:  # a PNG, but its format does not say so
+        out = compressed(depths(k), '16UC1', stamp_of(k))
+        out.data = png
+        return out
+
+    messages = changed(messages, '/cam/depth/compressed', silent)
+    topics = find_topics(bag_of(tmp_path, messages=messages))
+    assert (topics.color, topics.depth) == (topic, '/cam/depth/compressed')
+
+
+def test_one_camera_under_two_names_is_no_choice(tmp_path: Path) -> None:
+    messages = two_cameras(('zed_left', 'zed_left'))
+    messages = [(t, name.replace('right', 'rgb'), msg) for t, name, msg in messages]
+    assert find_topics(bag_of(tmp_path, messages=messages)).color == '/rgb/image_raw'
+
+
+@pytest.mark.parametrize(
+    ('topic', 'is_rectified'),
+    [
+        ('/cam/image_rect', True),
+        ('/cam/image_rect_color', True),
+        ('/zed/rgb/color/rect/image', True),
+        ('/cam/rectified/image', True),
+        ('/direct/image_raw', False),
+        ('/cam/image_unrectified', False),
+        ('/color_corrected/image_raw', False),
+    ],
+)
+def test_whose_name_says_that_it_is_rectified(topic: str, is_rectified: bool) -> None:
+    assert says_rectified(topic) is is_rectified
 
 
 def two_cameras(frame_ids: tuple[str, str] = ('left', 'right')) -> Messages:

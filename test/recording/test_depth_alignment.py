@@ -101,3 +101,24 @@ def test_a_depth_camera_that_is_not_calibrated_is_named() -> None:
     info.k[:] = 0
     with pytest.raises(GsPoseError, match='depth has another camera.*camera_info: K is all zeros'):
         frame_from_messages(color, camera_info(STAMP, CAMERA), depth, False, info, tree().lookup)
+
+
+def test_depth_in_the_place_of_colour_needs_no_camera_info_of_its_own() -> None:
+    color, depth, _ = pictures(CAMERA, 'depth')
+    info, lookup = camera_info(STAMP, CAMERA), tree(np.eye(4)).lookup
+    frame = frame_from_messages(color, info, depth, transform_at=lookup)
+    assert frame.depth is not None
+    assert (frame.depth[:, :32] == 1).all()
+
+
+def test_depth_without_the_distortion_of_colour_is_not_undistorted_again() -> None:
+    color, depth, depth_info = pictures(CAMERA, 'color')
+    rows, columns = np.mgrid[:48, :64]
+    depth = image((1000 + 10 * columns + rows).astype(np.uint16), '16UC1', STAMP)
+    depth.header.frame_id = 'color'
+    info = camera_info(STAMP, CAMERA)
+    info.d = np.array([-0.3, 0.1, 0, 0, 0])
+    frame = frame_from_messages(color, info, depth, False, depth_info)
+    assert frame.camera == CAMERA  # its P
+    assert frame.depth is not None
+    np.testing.assert_allclose(frame.depth, 1e-3 * (1000 + 10 * columns + rows), rtol=1e-6)

@@ -13,7 +13,7 @@ import pytest
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
-from gs_pose_ros.recording.bag_writing import camera_info, transform, write_bag
+from gs_pose_ros.recording.bag_writing import camera_info, image, transform, write_bag
 from gs_pose_ros.recording.bags import read_bag_frames, read_frames
 from gs_pose_ros.recording.camera_topics import BagInput
 from gs_pose_ros.recording.joining import NO_STAMPS
@@ -269,3 +269,19 @@ def test_rectified_images_are_not_undistorted_again(tmp_path: Path) -> None:
     frame = next(read_frames(tmp_path / 'bag'))
     assert (frame.color == frame.color[0, 0]).all()  # remapped, it would have a black border
     assert frame.camera == CAMERA
+
+
+def test_rectified_depth_of_a_raw_colour_image_is_not_undistorted_again(tmp_path: Path) -> None:
+    distorted = info(stamp_of(0))
+    distorted.d = np.array([-0.2, 0.1, 0.0, 0.0, 0.0])
+    pixels = (1000 + np.arange(12 * 16).reshape(12, 16)).astype(np.uint16)
+    flat = of_frame(image(pixels, '16UC1', stamp_of(0)))
+    messages = [
+        (stamp_of(0), '/cam/rgb/image_raw', color(0)),
+        (stamp_of(0), '/cam/rgb/camera_info', distorted),
+        (stamp_of(0), '/cam/depth_registered/image_rect', flat),
+    ]
+    write_bag(tmp_path / 'bag', messages)
+    frame = next(read_frames(tmp_path / 'bag'))
+    assert frame.depth is not None
+    np.testing.assert_allclose(frame.depth, 1e-3 * pixels, rtol=1e-6)
