@@ -142,8 +142,20 @@ class BopImage:
         color = self.read_color()
         height, width = color.shape[:2]
         depth = self.read_depth((height, width)) if with_depth else None
-        camera = Camera.from_matrix(self.intrinsics, width, height)
+        camera = self.camera(width, height)
         return RGBDFrame.from_uint8(color, depth, camera, self.stamp_ns or 0)
+
+    def camera(self, width: int, height: int) -> Camera:
+        """The camera of its picture, which has that size.
+
+        Raises:
+            GsPoseError: its intrinsics are of a picture of another size.
+
+        """
+        camera = Camera.from_matrix(self.intrinsics, width, height)
+        if why := camera.why_of_another_picture():
+            raise GsPoseError(f'{self.color_path}: cam_K in scene_camera.json does not fit: {why}')
+        return camera
 
     def _check_unit(self) -> None:
         step_mm = 1000 * self.depth_unit_m

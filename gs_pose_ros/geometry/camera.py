@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_WIDEST = 20  # widths in focal lengths: 169 degrees across
+# Where principal points are not, as shares of the picture: lenses have them near its middle.
+_FARTHEST_OUT, _NEAREST = 0.85, 0.28
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -39,6 +43,25 @@ class Camera:
         return cls(
             float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]), int(width), int(height)
         )
+
+    def why_of_another_picture(self) -> str:
+        """Why the intrinsics can hardly be of a picture of this size; empty if they may.
+
+        Found are those of a picture of twice or half the size, and those in shares of the picture.
+        A crop may have its principal point anywhere, but hardly on the diagonal and far out.
+        """
+        across = (self.cx + 0.5) / self.width, (self.cy + 0.5) / self.height
+        middle = f'the principal point ({self.cx:.6g}, {self.cy:.6g}) px'
+        size = f'a picture of {self.width} x {self.height}'
+        if self.fx < self.width / _WIDEST:
+            return f'the focal length {self.fx:.4g} px is no focal length of {size}: is it in px?'
+        if max(self.cx, self.cy) <= 1 < _NEAREST * min(self.width, self.height):
+            return f'{middle} is in the corner of {size}: is it in px?'
+        is_out = min(across) > _FARTHEST_OUT or max(across) < _NEAREST
+        if is_out and abs(across[0] - across[1]) < 0.15 * max(across):
+            whose = f'{2 * self.cx + 1:.0f} x {2 * self.cy + 1:.0f}'
+            return f'{middle} is far from the middle of {size}: are they of one of {whose}?'
+        return ''
 
     @property
     def matrix(self) -> NDArray[np.float64]:

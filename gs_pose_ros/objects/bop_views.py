@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from gs_pose_ros.datasets.bop import BopImage, BopInstance, read_bop_split
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry import se3
-from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.sources import RegistrationView, thinned
 
 
@@ -50,7 +49,7 @@ def read_bop_views(
                 color=color,
                 depth=image.read_depth((height, width)) if with_depth else None,
                 mask=instance.visible_mask((height, width)) if with_masks else None,
-                camera=Camera.from_matrix(image.intrinsics, width, height),
+                camera=image.camera(width, height),
                 T_cam_obj=instance.T_cam_obj,
                 session=_session(image, instance, placements),
             )

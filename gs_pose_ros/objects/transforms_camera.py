@@ -128,7 +128,10 @@ def camera(entry: Entry, width: int, height: int) -> Camera:
     # The file's image spans [0, w], with pixel centres at +0.5 (COLMAP's convention).
     cx, cy = number(entry, 'cx', file_w / 2), number(entry, 'cy', file_h / 2)
     sx, sy = width / file_w, height / file_h
-    return Camera(fx * sx, fy * sy, cx * sx - 0.5, cy * sy - 0.5, width, height)
+    found = Camera(fx * sx, fy * sy, cx * sx - 0.5, cy * sy - 0.5, width, height)
+    if why := found.why_of_another_picture():
+        raise ValueError(f'fl_x, cx and cy, or w and h, are wrong: {why}')
+    return found
 
 
 def pose(entry: Entry, metres_per_unit: float) -> NDArray[np.float64]:
@@ -147,8 +150,10 @@ def pose(entry: Entry, metres_per_unit: float) -> NDArray[np.float64]:
             f'the camera is at {position} m; is the unit right? It is '
             'metres_per_unit (--metres-per-unit)'
         )
-    # OpenGL's camera looks along -z with y up, ours along +z with y down.
-    return se3.inverse(T_world_gl @ np.diag([1.0, -1.0, -1.0, 1.0]))
+    # OpenGL's camera looks along -z with y up, ours along +z with y down. Mitsuba's along +z with
+    # y up and x left (instant-ngp, nerf_loader.h).
+    turn = [-1.0, -1.0, 1.0, 1.0] if entry.get('from_mitsuba') else [1.0, -1.0, -1.0, 1.0]
+    return se3.inverse(T_world_gl @ np.diag(turn))
 
 
 def _said_size(entry: Entry) -> tuple[float, float] | None:

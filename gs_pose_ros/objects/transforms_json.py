@@ -143,6 +143,10 @@ class _Reader:
             raise GsPoseError(
                 f'{self.path}: aabb {out.tolist()} m is not a lowest and a highest corner'
             )
+        if 'scale' in content or 'offset' in content:
+            # instant-ngp's is in the unit cube that these two place in the world.
+            self.odd['aabb is of the cube of instant-ngp (scale, offset) and is not used'] += 1
+            return None
         return out
 
     def picture(self, frame: dict[str, Any]) -> Path | None:
@@ -161,7 +165,10 @@ class _Reader:
             raise GsPoseError(
                 f'{self.path}: none of its {listed} pictures is there, e.g. {self.missing[0]}'
             )
-        out = [f'{what} ({count} pictures)' for what, count in self.odd.items()]
+        out = [
+            what if what.startswith('aabb') else f'{what} ({count} pictures)'
+            for what, count in self.odd.items()
+        ]
         if self.missing:
             count = f'{len(self.missing)} of {listed} pictures'
             out.insert(0, f'{count} are not there and left out, e.g. {self.missing[0]}')
@@ -203,7 +210,7 @@ class _Reader:
         if 'mask_path' not in entry:
             alpha = image[..., 3] if image.ndim == 3 and image.shape[2] == 4 else None
             # Exporters give pictures an alpha channel that says nothing.
-            return None if alpha is None or (alpha == 255).all() else alpha > 127
+            return None if alpha is None or (alpha > 127).all() else alpha > 127
         path = self._find(fields.text(entry, 'mask_path'))
         stored = read_picture(path)
         if stored.shape[:2] != image.shape[:2]:

@@ -100,3 +100,14 @@ def test_a_continuous_symmetry_is_sampled_about_its_axis() -> None:
     flip = np.diag([1.0, -1, -1, 1])
     both = discretized_symmetries({**info, 'symmetries_discrete': [flip.ravel().tolist()]})
     assert len(both) == 2 * (len(T) + 1) - 1
+
+
+def test_intrinsics_of_a_larger_picture_are_refused(tmp_path: Path) -> None:
+    write_bop_scene(tmp_path)
+    path = tmp_path / 'scene_camera.json'
+    path.write_text(path.read_text().replace('31.5', '127.5').replace('23.5', '95.5'))
+    words = r'000000\.png: cam_K in scene_camera\.json .* one of 256 x 192'
+    with pytest.raises(GsPoseError, match=words):
+        read_bop_split(tmp_path, '.')[0].read_frame()
+    with pytest.raises(GsPoseError, match=words):
+        read_bop_views(tmp_path / '.', 1)

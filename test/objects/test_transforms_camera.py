@@ -16,7 +16,9 @@ from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.objects.transforms_camera import same_shape
 from gs_pose_ros.objects.transforms_json import Capture, read_capture
 
-from .capture_folder import INTRINSICS, frames, ramp, write_capture
+from .capture_folder import INTRINSICS, POSES, frames, ramp, write_capture
+
+NO_SIZE = {'w': None, 'h': None}
 
 
 def capture(folder: Path, **top: Any) -> Capture:
@@ -211,3 +213,52 @@ def test_pictures_too_large_to_decode_are_named(tmp_path: Path) -> None:
     Image.new('1', (10_000, 7_500)).save(tmp_path / 'images/2.png')
     with pytest.raises(GsPoseError, match=r'images/2\.png: the PNG is 10000x7500, 75 megapixels'):
         capture(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('top', 'words'),
+    [
+        # A picture that was made smaller, in a file that does not say what it was.
+        (
+            {'fl_x': 240, 'fl_y': 240, 'cx': 128, 'cy': 96, 'w': None, 'h': None},
+            'are they of one of 256 x 192',
+        ),
+        (
+            {'fl_x': 15, 'fl_y': 15, 'cx': 8, 'cy': 6, 'w': None, 'h': None},
+            'are they of one of 16 x 12',
+        ),
+        ({'fl_x': 1.1, 'fl_y': 1.4}, 'the focal length 1.1 px'),
+        ({'cx': 0.5, 'cy': 0.5}, 'in the corner .* is it in px'),
+    ],
+)
+def test_intrinsics_of_another_picture_are_refused(
+    tmp_path: Path, top: dict[str, Any], words: str
+) -> None:
+    write_pictures(tmp_path, 64, 48)
+    with pytest.raises(GsPoseError, match=rf'transforms\.json: 0\.png: .*{words}'):
+        capture(tmp_path, **top)
+
+
+def test_a_principal_point_beside_the_middle_is_fine(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 64, 48)
+    for cx, cy in ((60.0, 24.0), (-20.0, 24.0), (80.0, 20.0), (20.0, 16.0)):
+        assert capture(tmp_path, cx=cx, cy=cy).views[0].camera.cx == cx - 0.5
+
+
+def test_cameras_of_mitsuba_look_along_z(tmp_path: Path) -> None:
+    write_capture(tmp_path)
+    turned = [
+        {**f, 'transform_matrix': (f['transform_matrix'] @ np.diag([-1, 1, -1, 1])).tolist()}
+        for f in frames()
+    ]
+    content = {**INTRINSICS, 'from_mitsuba': True, 'frames': turned}
+    (tmp_path / 'transforms.json').write_text(json.dumps(content))
+    for view, T in zip(read_capture(tmp_path).views, POSES, strict=True):
+        np.testing.assert_allclose(view.T_cam_obj, T, atol=1e-9)
+
+
+def test_the_box_of_instant_ngps_cube_is_not_taken_for_metres(tmp_path: Path) -> None:
+    write_capture(tmp_path)
+    found = capture(tmp_path, aabb=[[0, 0, 0], [1, 1, 1]], scale=4, offset=[0.5, 0.5, 0.5])
+    assert found.box is None
+    assert any('aabb is of the cube of instant-ngp' in note for note in found.notes)

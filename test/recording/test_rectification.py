@@ -69,6 +69,10 @@ FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     'R NaN': (entry('r', 3, np.nan), 'R holds NaN'),
     'P inf': (entry('p', 2, np.inf), 'P holds inf'),
     'K = 0': (lambda msg: setattr(msg, 'k', np.zeros(9)), 'K is all zeros.*not calibrated'),
+    'K of a larger picture': (
+        lambda msg: setattr(msg, 'k', np.array([4, 4, 4, 4, 4, 4, 4, 4, 1]) * msg.k),
+        'K does not fit .*are they of one of',
+    ),
     'skew': (entry('k', 1, 1.5), 'K has a skew of 1.5 px'),
     'scaled K': (entry('k', 8, 2.0), 'K is no camera matrix'),
     'K not upper triangular': (entry('k', 3, 1.0), 'K is no camera matrix'),
