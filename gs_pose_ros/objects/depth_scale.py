@@ -1,8 +1,12 @@
-"""Whether depth and poses are in one unit: what one view sees, its neighbour must see as well."""
+"""Whether depth and poses agree: what one view sees, its neighbour must see as well.
+
+If not, they may be in two units, or the poses of another convention.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +27,8 @@ _TOLERANCE = 0.05
 _LEAST_AGREEMENT = 0.3
 _MOST_BY_CHANCE = 0.1
 _GROSS = 1.3
+_LEAST_OTHERWISE = 0.4  # that speaks for another convention of poses: there are several to try
+_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # cameras of OpenGL
 
 
 def check_depth_scale(views: Sequence[RegistrationView]) -> None:
@@ -32,7 +38,8 @@ def check_depth_scale(views: Sequence[RegistrationView]) -> None:
     the next view. Views without depth or mask are left out; where nothing can be said, nothing is.
 
     Raises:
-        GsPoseError: hardly any depth agrees with the next view, and with a factor it does.
+        GsPoseError: hardly any depth agrees with the next view, and with a factor, or with poses
+            of another convention, it does.
 
     """
     usable = [view for view in views if view.depth is not None and view.mask is not None]
@@ -44,17 +51,48 @@ def check_depth_scale(views: Sequence[RegistrationView]) -> None:
     best = int(np.argmax(agreement))
     as_it_is = float(np.interp(0.0, np.log(_FACTORS), agreement))
     factor = float(_FACTORS[best])
-    if (
-        agreement[best] >= _LEAST_AGREEMENT
-        and as_it_is <= _MOST_BY_CHANCE
-        and not 1 / _GROSS < factor < _GROSS
-    ):
+    if as_it_is > _MOST_BY_CHANCE:
+        return
+    if agreement[best] >= _LEAST_AGREEMENT and not 1 / _GROSS < factor < _GROSS:
         raise GsPoseError(
             f'depth and poses contradict each other: {as_it_is:.0%} of the depth is where the '
             f'next view sees it, and {agreement[best]:.0%} if depth is multiplied by '
             f'{factor:.3g}: correct the unit of depth (depth_unit_scale_factor, '
             'integer_depth_scale, depth_scale) or that of the poses'
         )
+    for what, changed in _CONVENTIONS.items():
+        otherwise = np.mean(
+            [np.interp(0.0, np.log(_FACTORS), _agreement(*map(changed, pairs[i]))) for i in chosen]
+        )
+        if otherwise >= _LEAST_OTHERWISE:
+            raise GsPoseError(
+                f'depth and poses contradict each other: {as_it_is:.0%} of the depth is where the '
+                f'next view sees it, and {otherwise:.0%} if the poses are {what}. '
+                'transforms.json has camera to world with cameras of OpenGL (y up, z backward), '
+                'BOP has model to camera with cameras of OpenCV (y down, z ahead)'
+            )
+
+
+def _flipped(view: RegistrationView) -> RegistrationView:
+    return replace(view, T_cam_obj=_FLIP @ view.T_cam_obj)
+
+
+def _inverted(view: RegistrationView) -> RegistrationView:
+    return replace(view, T_cam_obj=se3.inverse(view.T_cam_obj))
+
+
+def _transposed(view: RegistrationView) -> RegistrationView:
+    R, t = view.T_cam_obj[:3, :3], view.T_cam_obj[:3, 3]
+    return replace(view, T_cam_obj=se3.from_rotation_translation(R.T, t))
+
+
+# How poses go wrong, up to a motion of the world, in which nothing is seen to change.
+_CONVENTIONS: dict[str, Callable[[RegistrationView], RegistrationView]] = {
+    'taken with the y and z axes of the camera turned': _flipped,
+    'inverted': _inverted,
+    'inverted, with the y and z axes of the camera turned': lambda v: _flipped(_inverted(v)),
+    'taken with their rotations transposed': _transposed,
+}
 
 
 def _agreement(view: RegistrationView, other: RegistrationView) -> NDArray[np.float64]:

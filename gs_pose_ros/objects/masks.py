@@ -22,6 +22,8 @@ from gs_pose_ros.objects.sources import RegistrationView
 MIN_PIXELS = 64
 # Depth cameras see a plane half a metre away with about 2 mm of noise.
 SUPPORT_THICKNESS_M = 0.005
+# The share of a picture's rim that no object holds, unless the camera is too near to see it.
+_WHOLE_RIM = 0.95
 
 
 class MaskMode(str, Enum):
@@ -42,6 +44,8 @@ def add_masks(
         GsPoseError: the mode lacks what it needs, or no view is left; says why.
 
     """
+    if mode in (MaskMode.AUTO, MaskMode.GIVEN):
+        _check_not_inverted([view.mask for view in views if view.mask is not None])
     kept, reason = [], 'there are no views'
     for k, view in enumerate(views):
         try:
@@ -51,6 +55,20 @@ def add_masks(
     if not kept:
         raise GsPoseError(f'no view has a usable mask; {reason}{_way_out(views, mode)}')
     return kept
+
+
+def _check_not_inverted(given: Sequence[NDArray[np.bool_]]) -> None:
+    """Raise GsPoseError where most masks hold all around the picture, and not what is within."""
+    rims = [np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean() for mask in given]
+    around = sum(
+        rim > _WHOLE_RIM and not mask.all() for rim, mask in zip(rims, given, strict=True)
+    )
+    if around > len(given) / 2:
+        raise GsPoseError(
+            f'{around} of {len(given)} given masks hold the rim of the picture and not what is '
+            'within: they seem inverted; they must be above 0 where the object is seen, and 0 '
+            'elsewhere'
+        )
 
 
 def _way_out(views: Sequence[RegistrationView], mode: MaskMode) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -60,3 +61,24 @@ def test_nothing_is_said_where_nothing_is_known(views: list[RegistrationView]) -
     check_depth_scale([wrong[0]] * 4)  # seen from one place, any unit agrees
     blank = np.zeros_like(wrong[0].depth)
     check_depth_scale([replace(view, depth=blank) for view in wrong])
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (lambda T: np.diag([1.0, -1, -1, 1]) @ T, 'y and z axes of the camera turned'),
+        (lambda T: np.linalg.inv(T), 'the poses are inverted'),
+    ],
+    ids=['OpenGL', 'inverse'],
+)
+def test_poses_of_another_convention_are_refused(
+    views: list[RegistrationView], wrong: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    def azimuth(view: RegistrationView) -> float:
+        x, y, _ = np.linalg.inv(view.T_cam_obj)[:3, 3]
+        return np.arctan2(y, x)
+
+    around = sorted(views, key=azimuth)  # as a hand moves the camera
+    check_depth_scale(around)
+    with pytest.raises(GsPoseError, match=words):
+        check_depth_scale([replace(view, T_cam_obj=wrong(view.T_cam_obj)) for view in around])

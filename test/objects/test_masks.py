@@ -159,3 +159,16 @@ def test_masks_that_are_all_empty_or_all_full_say_what_to_do(mode: MaskMode) -> 
     with pytest.raises(GsPoseError, match=r'covers the whole picture$'):
         add_masks([empty, full], mode)
     assert len(add_masks([empty, replace(view, mask=mask), full], mode)) == 1
+
+
+def test_masks_of_the_background_are_refused() -> None:
+    inside = np.zeros(CAMERA.shape, bool)
+    inside[80:160, 100:200] = True
+    color = np.zeros((*CAMERA.shape, 3), np.uint8)
+    view = RegistrationView(color, None, inside, CAMERA, T_CAM_OBJ)
+    wrong = replace(view, mask=~inside)
+    with pytest.raises(GsPoseError, match='3 of 4 given masks .* seem inverted'):
+        add_masks([view, wrong, wrong, wrong])
+    at_the_rim = inside.copy()
+    at_the_rim[:, 100:] = True
+    assert len(add_masks([replace(view, mask=at_the_rim)] * 3)) == 3
