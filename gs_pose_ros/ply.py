@@ -27,6 +27,7 @@ _SURE_LOGIT = 20.0
 # The logarithm that stands for minus infinity, a width of 0: 2 nm, drawn as wide as a pixel.
 _NO_WIDTH = -20.0
 _LARGEST_SCALE = 40.0  # log m; in float32 the square of exp(45) is infinite
+_BY_CHANCE = 50  # Gaussians
 _ELEMENT = re.compile(rb'^(element[ \t]+\S+[ \t]+)(\d+)[ \t]*$', re.MULTILINE)
 _OTHER_FORMATS = {
     b'\x1f\x8b': 'compressed by gzip (an SPZ file?)',
@@ -77,7 +78,7 @@ def read_ply(path: Path) -> Gaussians:
 
     What other programs write for the ends of a range is read as they mean it: an infinite logit of
     an opacity as 20 or -20, a width of 0 as 2 nm, a quaternion of zeros as no rotation (as the
-    renderer of the 3DGS reference does).
+    renderer of the 3DGS reference does). Mip-Splatting's filter is put into the Gaussians.
 
     Raises:
         GsPoseError: the file is missing, truncated, not a 3DGS PLY, or holds NaN.
@@ -110,6 +111,15 @@ def parse_ply(content: bytes, path: Path) -> Gaussians:
         rest = stack(*(f'f_rest_{i}' for i in range(n_rest)))
         sh = torch.cat([sh, rest.reshape(n, 3, n_rest // 3).transpose(1, 2)], 1)
     logits, scales = stack('opacity')[:, 0], stack('scale_0', 'scale_1', 'scale_2')
+    # Of a few it may be by chance.
+    if n > _BY_CHANCE and (scales > 0).all() and ((logits >= 0) & (logits <= 1)).all():
+        raise GsPoseError(
+            f'{path}: scales and opacities are stored as they are, {float(scales.min()):.3g} m to '
+            f'{float(scales.max()):.3g} m and within 0 to 1; 3DGS has logarithms of scales and '
+            'logits of opacities'
+        )
+    if 'filter_3D' in (vertices.dtype.names or ()):
+        logits, scales = _fused(logits, scales, stack('filter_3D'))
     gaussians = Gaussians(
         means=stack('x', 'y', 'z'),
         quats=_usable_quats(stack('rot_0', 'rot_1', 'rot_2', 'rot_3')),
@@ -124,6 +134,17 @@ def parse_ply(content: bytes, path: Path) -> Gaussians:
             f'{_LARGEST_SCALE:g}'
         )
     return gaussians
+
+
+def _fused(
+    logits: torch.Tensor, scales: torch.Tensor, widths: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [N] and log scales [N, 3] with Mip-Splatting's 3-D filter [N, 1] (Yu et al. 2024)."""
+    squares = torch.exp(2 * scales.double())
+    wide = squares + widths.double() ** 2
+    shares = (squares / wide).prod(1).sqrt()
+    opacities = torch.sigmoid(logits.double()) * shares
+    return torch.logit(opacities).float(), (0.5 * torch.log(wide)).float()
 
 
 def _usable_quats(quats: torch.Tensor) -> torch.Tensor:

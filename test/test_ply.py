@@ -353,3 +353,35 @@ def test_wrong_shapes_are_refused(name: str) -> None:
         Gaussians(
             **{**{f: getattr(make_gaussians(4, 1), f) for f in FIELDS}, 'sh': torch.zeros(4, 5, 3)}
         )
+
+
+def _with(path: Path, gaussians: Gaussians, **columns: np.ndarray) -> Path:
+    """The file of Gaussians with other or more properties."""
+    write_ply(path, gaussians)
+    rows = PlyData.read(path)['vertex'].data
+    kinds = [
+        *rows.dtype.descr,
+        *((name, '<f4') for name in columns if name not in rows.dtype.names),
+    ]
+    out = np.zeros(len(rows), kinds)
+    for name in out.dtype.names or ():
+        out[name] = columns[name] if name in columns else rows[name]
+    PlyData([PlyElement.describe(out, 'vertex')]).write(path)
+    return path
+
+
+def test_scales_and_opacities_that_are_no_logarithms_are_refused(tmp_path: Path) -> None:
+    gaussians = make_gaussians(100, 0)
+    names = ('scale_0', 'scale_1', 'scale_2', 'opacity')
+    path = _with(tmp_path / 'g.ply', gaussians, **{n: np.full(100, 0.01) for n in names})
+    with pytest.raises(GsPoseError, match=r'g\.ply: scales and opacities are stored as they are'):
+        read_ply(path)
+
+
+def test_the_filter_of_mip_splatting_widens_and_thins(tmp_path: Path) -> None:
+    gaussians = make_gaussians(4, 0)
+    gaussians.log_scales[:] = float(np.log(0.03))
+    gaussians.logit_opacities[:] = 0
+    found = read_ply(_with(tmp_path / 'g.ply', gaussians, filter_3D=np.full(4, 0.04)))
+    torch.testing.assert_close(found.scales, torch.full((4, 3), 0.05))
+    torch.testing.assert_close(found.opacities, torch.full((4,), 0.5 * 0.6**3))

@@ -74,33 +74,44 @@ def camera_of(
     return camera, units, [note]
 
 
-def check_unit(root: Path, frames: Sequence[SequenceFrame]) -> None:
-    """Raise GsPoseError where depth contradicts the poses, but would not in another usual unit.
+def check_unit(root: Path, frames: Sequence[SequenceFrame]) -> str:
+    """What is to be said where depth contradicts the poses, and would not in another usual unit.
+
+    A person who wrote intrinsics.txt is believed; what is assumed without it is refused.
 
     Points of one frame are looked for in another: what it sees behind them speaks against them,
     what it sees before them may hide them. Cameras that do not move say nothing.
+
+    Raises:
+        GsPoseError: the unit that is assumed is contradicted.
+
     """
     pairs = list(_pairs(frames))
     if not pairs:
-        return
+        return ''
     units = frames[0].depth_units
     fit, against, hidden = _fitting(pairs, 1.0)
     # Where next to nothing can be told of what is not hidden, that all is hidden tells.
     compared = fit + against if fit + against >= _LEAST_POINTS else fit + against + hidden
     fits = fit / max(compared, 1)
     if compared < _LEAST_POINTS or fits > _CONTRADICTS:
-        return
+        return ''
     for other in _OTHER_UNITS:
         fit, against, _ = _fitting(pairs, units / other)
         would_fit = fit / max(fit + against, 1)
         if fit + against < _LEAST_POINTS or would_fit < _FITS:
             continue
+        said = (
+            f'{units:g} units of depth in a metre contradict the poses: {fits:.0%} of points are '
+            f'where other frames see them; with {other:g} units it would be {would_fit:.0%}'
+        )
+        if (root / 'intrinsics.txt').exists():
+            return f'{folder_name(root)}/intrinsics.txt: {said}; is the last number of it right?'
         raise GsPoseError(
-            f'{root / "intrinsics.txt"}: missing, and {units:g} units of depth in a metre '
-            f'contradict the poses: {fits:.0%} of points are where other frames see them; with '
-            f'{other:g} units it would be {would_fit:.0%}. Write this file, with one line '
+            f'{root / "intrinsics.txt"}: missing, and {said}. Write this file, with one line '
             f'"{INTRINSICS_LINE}" and what is true of this camera'
         )
+    return ''
 
 
 def _pairs(frames: Sequence[SequenceFrame]) -> Iterator[tuple[Posed, Posed]]:

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -204,9 +205,8 @@ def chosen(frames: Sequence[SequenceFrame], path: Path) -> list[SequenceFrame]:
 
 
 def _checked(root: Path, sequence: RecordedSequence) -> RecordedSequence:
-    if not (root / 'intrinsics.txt').exists():
-        check_unit(root, sequence)
-    return sequence
+    said = check_unit(root, sequence)
+    return replace(sequence, notes=(*sequence.notes, said)) if said else sequence
 
 
 def _matrix(path: Path) -> tuple[NDArray[np.float64] | None, str]:

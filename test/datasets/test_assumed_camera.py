@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -58,12 +59,15 @@ def test_depth_in_millimetres_that_contradicts_the_poses_is_refused(tmp_path: Pa
     with pytest.raises(GsPoseError, match=said):
         read_sequence(root)
     (root / 'intrinsics.txt').write_text('525 525 319.5 239.5 640 480 1000\n')
-    assert (
-        read_sequence(root)[0].depth_units == read_intrinsics(root / 'intrinsics.txt')[1] == 1000
-    )
-    # A person who insists is believed.
+    right = read_sequence(root)
+    assert not right.notes
+    assert right[0].depth_units == read_intrinsics(root / 'intrinsics.txt')[1] == 1000
+    # A person who insists is believed, and told.
     (root / 'intrinsics.txt').write_text('525 525 319.5 239.5 640 480 5000\n')
-    assert read_sequence(root)[0].depth_units == 5000
+    insisted = read_sequence(root)
+    assert insisted[0].depth_units == 5000
+    said = 'wall/intrinsics.txt: 5000 units of depth in a metre contradict .* with 1000 units'
+    assert re.match(said, insisted.notes[0])
 
 
 def test_a_camera_that_hardly_moves_says_nothing_about_the_unit(tmp_path: Path) -> None:
