@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_WIDEST = 20  # widths in focal lengths: 169 degrees across
+# Widths in focal lengths, 152 degrees across: what is wider is not undistorted to a plane, and to
+# look for objects in it, each some pixels large, takes minutes.
+_WIDEST = 8
+_NARROWEST = 1 / 200  # the same of a telescope: a third of a degree
+_MOST_ASPECT = 4.0  # of pixels; those of anamorphic lenses are 2
 # Where principal points are not, as shares of the picture: lenses have them near its middle.
 _FARTHEST_OUT, _NEAREST = 0.85, 0.28
 
@@ -53,8 +57,13 @@ class Camera:
         across = (self.cx + 0.5) / self.width, (self.cy + 0.5) / self.height
         middle = f'the principal point ({self.cx:.6g}, {self.cy:.6g}) px'
         size = f'a picture of {self.width} x {self.height}'
-        if self.fx < self.width / _WIDEST:
-            return f'the focal length {self.fx:.4g} px is no focal length of {size}: is it in px?'
+        for focal, side in ((self.fx, self.width), (self.fy, self.height)):
+            if not side / _WIDEST <= focal <= side / _NARROWEST:
+                return (
+                    f'the focal length {focal:.4g} px is no focal length of {size}: is it in px?'
+                )
+        if not 1 / _MOST_ASPECT < self.fx / self.fy < _MOST_ASPECT:
+            return f'the focal lengths {self.fx:.4g} and {self.fy:.4g} px are of no one lens'
         if max(self.cx, self.cy) <= 1 < _NEAREST * min(self.width, self.height):
             return f'{middle} is in the corner of {size}: is it in px?'
         is_out = min(across) > _FARTHEST_OUT or max(across) < _NEAREST

@@ -155,8 +155,9 @@ def _rectification(
         raise _bad(f'binning {binning[0]}x{binning[1]} leaves nothing of {size[0]}x{size[1]}')
     if width * height > _MOST_PIXELS:
         raise _bad(f'{width}x{height} is more than {_MOST_PIXELS / 1e6:.0f} megapixels')
-    if not rectified and (why := Camera.from_matrix(k, *size).why_of_another_picture()):
-        raise _bad(f'K does not fit the size that it says: {why}')
+    whole = Camera.from_matrix(np.reshape(p, (3, 4))[:, :3] if rectified else k, *size)
+    if why := whole.why_of_another_picture():
+        raise _bad(f'{"P" if rectified else "K"} does not fit the size that it says: {why}')
     # Pixel centres are at integers: the outline -0.5 is what binning keeps in place.
     S = np.diag([1 / binning[0], 1 / binning[1], 1.0])
     S[:2, 2] = [(0.5 - x) / binning[0] - 0.5, (0.5 - y) / binning[1] - 0.5]

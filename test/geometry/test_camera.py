@@ -128,3 +128,24 @@ def test_frames_clean_their_depth_and_check_their_shapes() -> None:
         RGBDFrame.from_uint8(rgb[:100], None, CAMERA)
     with pytest.raises(ValueError, match='depth must be'):
         RGBDFrame.from_uint8(rgb, depth[:100], CAMERA)
+
+
+@pytest.mark.parametrize(
+    ('values', 'why'),
+    [
+        ((535, 540, 320, 240, 640, 480), ''),
+        ((286, 286, 424, 400, 848, 800), ''),  # a tracking camera of 112 degrees
+        ((600, 600, 30, 200, 224, 224), ''),  # a crop
+        ((70, 70, 320, 240, 640, 480), 'no focal length'),
+        ((535, 50, 320, 240, 640, 480), 'no focal length'),
+        ((1e6, 1e6, 320, 240, 640, 480), 'no focal length'),
+        ((535, 2500, 320, 240, 640, 480), 'of no one lens'),
+        ((1070, 1080, 640, 480, 640, 480), 'of one of 1281 x 961'),
+        ((535, 540, 0.5, 0.5, 640, 480), 'is it in px'),
+    ],
+)
+def test_intrinsics_of_another_picture_are_known(values: tuple[float, ...], why: str) -> None:
+    fx, fy, cx, cy, width, height = values
+    said = Camera(fx, fy, cx, cy, int(width), int(height)).why_of_another_picture()
+    assert bool(said) == bool(why)
+    assert why in said

@@ -28,6 +28,9 @@ from gs_pose_ros.pose.initialization.templates import (
 
 # Two proposals closer than this in both are one.
 _SAME_PLACE = 0.2  # diameters
+# Of an object whose templates are finer than the picture nothing is recognised, and it is looked
+# for at every pixel: with a lens of 150 degrees that took a minute an object.
+_LEAST_CELL_PX = 0.75
 _SAME_ROTATION = np.radians(25)
 
 
@@ -84,14 +87,20 @@ class ColorProposals:
         points, templates, values = [], [], []
         for z in np.geomspace(self.nearest_m, self.farthest_m, steps + 1):
             cell = reference.diameter_m * s.extent / s.cells * frame.camera.fx / z
+            if cell < _LEAST_CELL_PX:
+                continue
             factor = min(self.cell_px / cell, 1.0)
             small = frame.warp(frame.camera.scaled(factor), -0.5, -0.5, factor)
             features, anchors = self._features(small.color, cell * factor)
+            if not len(anchors):  # nearer than the whole picture shows
+                continue
             anchor, template, value = _best_pairs(features, bank, s, self.templates_per_place)
             keep = np.argsort(-value)[: 10 * count]
             points.append(small.camera.back_project(anchors[anchor[keep]], np.full(len(keep), z)))
             templates.append(template[keep])
             values.append(value[keep])
+        if not points:
+            return []
         return _distinct_poses(
             np.concatenate(points),
             np.concatenate(templates),
@@ -122,7 +131,7 @@ class ColorProposals:
         col, row = np.round(anchors[:, None] + offsets).astype(np.int64).transpose(2, 0, 1)
         inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
         block = planes[row.clip(0, height - 1), col.clip(0, width - 1)] * inside[..., None]
-        return block.reshape(len(anchors), -1), anchors
+        return block.reshape(len(anchors), planes.shape[-1] * len(offsets)), anchors
 
 
 @dataclass(frozen=True)

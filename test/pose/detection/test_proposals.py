@@ -55,6 +55,14 @@ def test_colour_proposals_hold_the_true_place(scene: Scene) -> None:
     assert any(a < 35 and t < 80 for a, t in errors(poses, scene.T_cam_obj[0]))
 
 
+@pytest.mark.parametrize('fx', [5.0, 1e5])
+def test_what_no_pixel_can_tell_is_not_looked_for(scene: Scene, fx: float) -> None:
+    """An object of a few pixels, and one of which the picture shows a speck."""
+    camera = replace(CAMERA, fx=fx, fy=fx)
+    frame = replace(scene.frame.without_depth(), camera=camera)
+    assert COLOR.propose(frame, reference(), 10) == []
+
+
 def test_distances_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(ValueError, match='nearest_m is 2, beyond farthest_m, 1'):
         ColorProposals(nearest_m=2.0, farthest_m=1.0)
