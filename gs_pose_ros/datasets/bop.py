@@ -5,7 +5,6 @@ BOP counts in millimetres; everything leaves here in metres.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.bop_folders import ENDINGS, numbered_pictures, scene_folders
 from gs_pose_ros.datasets.json_file import (
     as_list,
     as_object,
@@ -29,7 +29,6 @@ from gs_pose_ros.frame import RGBDFrame
 from gs_pose_ros.geometry import se3
 from gs_pose_ros.geometry.camera import Camera
 
-_ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')  # the first that is there is read
 _LOSSY = ('.jpg', '.jpeg')
 # No lens gets nearer to the origin of an object. An object of a set in metres is nearer.
 _NEAREST_MM, _FARTHEST_MM = 10.0, 1e7
@@ -186,15 +185,15 @@ def read_bop_split(root: Path, split: str, with_pictures: bool = True) -> list[B
     folder_name, _, range_text = split.partition(':')
     folder = root / folder_name
     first, last = _image_range(split, range_text)
-    images = [image for scene in _scenes(folder) for image in _read_scene(scene)]
+    images = [image for scene in scene_folders(folder) for image in _read_scene(scene)]
     if with_pictures:
         images = [image for image in images if image.color_path is not None]
     if not images:
-        there = {path.name for scene in _scenes(folder) for path in scene.iterdir()}
+        there = {path.name for scene in scene_folders(folder) for path in scene.iterdir()}
         found = ', '.join(sorted(there)[:20])
         raise GsPoseError(
             f'{folder}: holds no picture of an image in scene_camera.json (rgb/NNNNNN or '
-            f'gray/NNNNNN, {" ".join(_ENDINGS)}); there are: {found}'
+            f'gray/NNNNNN, {" ".join(ENDINGS)}); there are: {found}'
         )
     images = [image for image in images if first <= image.image_id <= last]
     if not images:
@@ -211,40 +210,6 @@ def _image_range(split: str, text: str) -> tuple[float, float]:
     return int(match[1]), int(match[2])
 
 
-def _scenes(folder: Path) -> list[Path]:
-    """The folders of scenes: it itself, or those in it."""
-    try:
-        if (folder / 'scene_camera.json').is_file():
-            return [folder]
-        scenes = sorted(path.parent for path in folder.glob('*/scene_camera.json'))
-        reason = '' if scenes else _no_scene(folder)
-    except OSError as error:  # a name too long, links in a circle
-        raise GsPoseError(f'{str(folder)[:200]}: not readable: {error.strerror}') from error
-    if reason:
-        raise GsPoseError(f'{folder}: {reason}')
-    return scenes
-
-
-def _no_scene(folder: Path) -> str:
-    """Why a folder is no split."""
-    if not folder.is_dir():
-        return 'is a file, not a folder' if folder.exists() else 'there is no such folder'
-    by_sensor = sorted(
-        {p.name for pattern in ('', '*/') for p in folder.glob(f'{pattern}scene_camera_*.json')}
-    )
-    if not by_sensor:
-        return 'no scene_camera.json in it or in its folders'
-    sensor = by_sensor[0].removeprefix('scene_camera_').removesuffix('.json')
-    return (
-        f'no scene_camera.json, but {", ".join(by_sensor)}: sets of several sensors (IPD, '
-        'XYZ-IBD, HOT3D) are not read. Make a folder with the files of one of them under the '
-        'plain names: '
-        f'scene_camera_{sensor}.json as scene_camera.json, scene_gt_{sensor}.json as '
-        f'scene_gt.json, rgb_{sensor} or gray_{sensor} as rgb, depth_{sensor} as depth, '
-        f'mask_visib_{sensor} as mask_visib'
-    )
-
-
 def _read_scene(folder: Path) -> list[BopImage]:
     paths = {kind: folder / f'scene_{kind}.json' for kind in ('camera', 'gt', 'gt_info')}
     cameras = numbered_entries(paths['camera'], 'an image')
@@ -254,8 +219,8 @@ def _read_scene(folder: Path) -> list[BopImage]:
         raise GsPoseError(
             f'{paths["gt"]}: image {strange[0]} is not in scene_camera.json ({len(strange)} such)'
         )
-    colors = {**_numbered(folder / 'gray'), **_numbered(folder / 'rgb')}
-    depths, masks = _numbered(folder / 'depth'), _numbered(folder / 'mask_visib')
+    colors = {**numbered_pictures(folder / 'gray'), **numbered_pictures(folder / 'rgb')}
+    depths, masks = numbered_pictures(folder / 'depth'), numbered_pictures(folder / 'mask_visib')
     scene_id = int(folder.name) if re.fullmatch(r'\d{1,9}', folder.name, re.ASCII) else 0
     images = []
     for image_id in sorted(cameras):
@@ -289,23 +254,6 @@ def _read_scene(folder: Path) -> list[BopImage]:
             BopImage(scene_id, image_id, color_path, depth_path, instances=instances, **fields)
         )
     return images
-
-
-def _numbered(folder: Path) -> dict[tuple[int, ...], Path]:
-    """The pictures of a folder by the numbers in their names: (image,) or (image, instance)."""
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - a path each would take longer
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise GsPoseError(f'{folder}: not readable: {error.strerror}') from error
-    out: dict[tuple[int, ...], Path] = {}
-    for ending in _ENDINGS:
-        for name in names:
-            stem = name[: -len(ending)]
-            if name.lower().endswith(ending) and re.fullmatch(r'\d+(_\d+)?', stem, re.ASCII):
-                out.setdefault(tuple(map(int, stem.split('_'))), folder / name)
-    return out
 
 
 def _intrinsics(camera: Mapping[str, Any]) -> NDArray[np.float64]:

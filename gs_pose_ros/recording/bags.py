@@ -23,6 +23,7 @@ from gs_pose_ros.recording.camera_topics import (
     BagInput,
     CameraTopics,
     find_topics,
+    is_depth_alone_rectified,
     says_rectified,
 )
 from gs_pose_ros.recording.frame_decoding import (
@@ -114,8 +115,7 @@ def read_bag_frames(
             tf = read_transforms(bag, roots)
         return tf.lookup(target, source, stamp_ns)
 
-    # As the register node of depth_image_proc makes it: depth of the undistorted colour camera.
-    is_flat = says_rectified(chosen.depth) and not says_rectified(chosen.color) and not rectified
+    is_flat = is_depth_alone_rectified(chosen.color, chosen.depth) and not rectified
     with open_bag(bag, roots) as reader:
         joined = _joined(
             reader,

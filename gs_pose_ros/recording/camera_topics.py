@@ -115,6 +115,14 @@ def says_rectified(topic: str) -> bool:
     return _RECTIFIED.search(topic.lower()) is not None
 
 
+def is_depth_alone_rectified(color: str, depth: str) -> bool:
+    """Whether, by the names of the topics, depth is of the undistorted colour camera, colour not.
+
+    The register node of depth_image_proc makes it so.
+    """
+    return says_rectified(depth) and not says_rectified(color)
+
+
 def find_topics(
     bag: Path,
     with_depth: bool = True,

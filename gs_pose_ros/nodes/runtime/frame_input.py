@@ -23,6 +23,7 @@ from gs_pose_ros.frame import DepthNoise, RGBDFrame
 from gs_pose_ros.msg import ObjectPoseArray
 from gs_pose_ros.nodes.runtime.parameters import setting
 from gs_pose_ros.nodes.runtime.stage import Stage
+from gs_pose_ros.recording.camera_topics import is_depth_alone_rectified
 from gs_pose_ros.recording.frame_decoding import frame_from_messages, stamp_to_ns
 from gs_pose_ros.recording.joining import (
     JUMP_NS,
@@ -33,6 +34,7 @@ from gs_pose_ros.recording.joining import (
     never_equal,
     stamp_fault,
 )
+from gs_pose_ros.recording.rectification import without_distortion
 from gs_pose_ros.ros_compat.message_filters import (
     ApproximateTimeSynchronizer,
     SimpleFilter,
@@ -72,6 +74,7 @@ class ImageSet(NamedTuple):
     info: CameraInfo
     depth: Image | CompressedImage | None
     topic: str = ''  # of the colour image; '' if it came by a service
+    depth_topic: str = ''
 
     @property
     def header(self) -> Header:
@@ -90,8 +93,13 @@ class ImageSet(NamedTuple):
             GsPoseError: as `frame_from_messages`, and names the topic.
 
         """
+        depth_info = None
+        if is_depth_alone_rectified(self.topic, self.depth_topic) and not settings.rectified:
+            depth_info = without_distortion(self.info)
         try:
-            frame = frame_from_messages(self.color, self.info, self.depth, settings.rectified)
+            frame = frame_from_messages(
+                self.color, self.info, self.depth, settings.rectified, depth_info
+            )
         except GsPoseError as error:
             if not self.topic:
                 raise
@@ -121,6 +129,8 @@ class FrameInput:
         self._inputs = [self._color, self._info]
         if settings.use_depth:
             self._inputs.append(self._subscribe('depth/image', settings.depth_transport, settings))
+        images = self._inputs[:1] + self._inputs[2:]  # depth after colour
+        self._image_topics = [self._name(filter_.getTopic()) for filter_ in images]
         # Counted since the last set: what is missing then is what keeps the rest from joining.
         self._waiting = {filter_.getTopic(): 0 for filter_ in self._inputs}
         self._newest_ns = 0
@@ -303,4 +313,4 @@ class FrameInput:
         self._node.hears_camera = True
         age_ns = self._node.get_clock().now().nanoseconds - stamp_to_ns(color.header.stamp)
         self._ages_ms.append(age_ns / 1e6)
-        self._on_images(ImageSet(color, info, depth, self._name(self._color.getTopic())))
+        self._on_images(ImageSet(color, info, depth, *self._image_topics))

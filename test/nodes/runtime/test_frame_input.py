@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,3 +175,19 @@ def test_depth_of_another_frame_is_refused_as_in_a_bag() -> None:
     images = ImageSet(color(stamp(0)), info(stamp(0)), depth(stamp(0), 'depth'))
     with pytest.raises(GsPoseError, match="depth is in the frame 'depth', colour in 'camera'; de"):
         images.frame(InputSettings())
+
+
+@pytest.mark.parametrize(
+    ('topic', 'flat'), [('/depth_registered/image_rect', True), ('/depth_registered/image', False)]
+)
+def test_depth_that_is_rectified_alone_is_not_undistorted_again(topic: str, flat: bool) -> None:
+    """As the register node of depth_image_proc makes it, and as a bag has it."""
+    told = info(stamp(0))
+    told.d, told.distortion_model = [-0.3, 0.1, 0.0, 0.0, 0.0], 'plumb_bob'
+    slope = depth(stamp(0))
+    slope.data = array('B', np.tile(np.arange(500, 564, dtype=np.uint16), (48, 1)).tobytes())
+    images = ImageSet(color(stamp(0)), told, slope, '/color/image_raw', topic)
+    found = images.frame(InputSettings()).depth
+    assert found is not None
+    expected = np.tile(np.arange(0.500, 0.564, 0.001, np.float32), (48, 1))
+    assert np.allclose(found, expected, atol=1e-6) == flat
