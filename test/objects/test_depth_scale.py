@@ -33,7 +33,7 @@ def test_depth_off_by_a_factor_is_refused_and_the_factor_told(
 ) -> None:
     with pytest.raises(GsPoseError, match='depth and poses contradict each other') as error:
         check_depth_scale(_scaled(views, factor))
-    told = float(str(error.value).split('multiplied by ')[1].split(';')[0])
+    told = float(str(error.value).split('multiplied by ')[1].split(':')[0])
     assert told * factor == pytest.approx(1, rel=0.1)
 
 

@@ -165,7 +165,7 @@ def test_too_few_bytes_are_an_error() -> None:
     msg.step = 14
     with pytest.raises(own.CvBridgeError, match='rows of 15 bytes'):
         own.CvBridge().imgmsg_to_cv2(msg)
-    with pytest.raises(own.CvBridgeError, match='no picture'):
+    with pytest.raises(own.CvBridgeError, match='not a picture'):
         own.CvBridge().compressed_imgmsg_to_cv2(CompressedImage(format='jpeg', data=b'junk'))
     with pytest.raises(own.CvBridgeError, match='no conversion'):
         own.CvBridge().imgmsg_to_cv2(raw(DEPTH, '32FC1'), 'rgb8')
