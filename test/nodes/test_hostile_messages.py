@@ -152,7 +152,9 @@ def test_more_than_any_image_holds_is_left_out(
     world.send('pose_initializer/initial_poses', msg)
     world.until(lambda: refined, 'an answer')
     assert len(refined[-1].poses) == 64
-    world.until(lambda: 'beyond the 64 instances' in faults().get('initial_poses', ''), 'the diagnostics')
+    world.until(
+        lambda: 'beyond the 64 instances' in faults().get('initial_poses', ''), 'the diagnostics'
+    )
     send_poses(world)
     world.until(lambda: found(refined, ObjectPose.STAGE_REFINED, 100), 'a good one')
 
