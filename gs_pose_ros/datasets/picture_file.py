@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,34 @@ from gs_pose_ros.regular_files import read_regular
 _MOST_BYTES = 2**29  # 64 megapixels, uncompressed, with four channels of 16 bit
 
 
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture's file, read once, of which the header is known and the pixels are not yet."""
+
+    path: Path
+    header: PictureHeader
+    content: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> PictureFile:
+        """Read the file; raises as `read_picture`, but for what only the pixels show."""
+        content = read_regular(path, _MOST_BYTES)
+        try:
+            return cls(path, picture_header(content), content)
+        except GsPoseError as error:
+            raise GsPoseError(f'{path}: {error}') from error
+
+    def pixels(self) -> NDArray[Any]:
+        """As `read_picture`."""
+        try:
+            image = cv2.imdecode(np.frombuffer(self.content, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            image = None
+        if image is None:
+            raise GsPoseError(f'{self.path}: the picture is damaged; its pixels cannot be read')
+        return image
+
+
 def read_picture(path: Path) -> NDArray[Any]:
     """The pixels [H, W] or [H, W, C] (BGR, BGRA) of any depth, as stored: EXIF turns nothing.
 
@@ -23,7 +52,7 @@ def read_picture(path: Path) -> NDArray[Any]:
         GsPoseError: missing, no regular file, no picture, damaged, or larger than 64 megapixels.
 
     """
-    return _decoded(path, _read(path)[0])
+    return PictureFile.read(path).pixels()
 
 
 def read_upright_picture(path: Path) -> NDArray[Any]:
@@ -34,28 +63,19 @@ def read_upright_picture(path: Path) -> NDArray[Any]:
             camera and poses belong.
 
     """
-    data, header = _read(path)
-    if header.orientation != 1:
+    file = PictureFile.read(path)
+    orientation = file.header.orientation
+    if orientation != 1:
         raise GsPoseError(
-            f'{path}: EXIF orientation {header.orientation} turns this picture on the screen; '
+            f'{path}: EXIF orientation {orientation} turns this picture on the screen; '
             'store it without that mark, as its camera and masks have it'
         )
-    return _decoded(path, data)
-
-
-def _decoded(path: Path, data: bytes) -> NDArray[Any]:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise GsPoseError(f'{path}: the picture is damaged; its pixels cannot be read')
-    return image
+    return file.pixels()
 
 
 def read_picture_header(path: Path) -> PictureHeader:
     """Size and EXIF orientation of a picture; raises as `read_picture`."""
-    return _read(path)[1]
+    return PictureFile.read(path).header
 
 
 def turned_upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -84,11 +104,3 @@ def as_rgb(path: Path, image: NDArray[Any]) -> NDArray[np.uint8]:
             '8 bits are needed'
         )
     return np.asarray(cv2.cvtColor(image, codes[channels]), np.uint8)
-
-
-def _read(path: Path) -> tuple[bytes, PictureHeader]:
-    data = read_regular(path, _MOST_BYTES)
-    try:
-        return data, picture_header(data)
-    except GsPoseError as error:
-        raise GsPoseError(f'{path}: {error}') from error

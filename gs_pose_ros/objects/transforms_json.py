@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gs_pose_ros.datasets.allowed_roots import check_under
 from gs_pose_ros.datasets.picture_file import (
+    PictureFile,
     as_rgb,
     read_picture,
-    read_picture_header,
     turned_upright,
 )
 from gs_pose_ros.errors import GsPoseError
@@ -185,10 +185,11 @@ class _Reader:
     def _view(self, picture: Path, entry: Entry) -> RegistrationView:
         T_cam_obj = fields.pose(entry, self.metres_per_unit)
         distortion = fields.lens(entry)
-        header = read_picture_header(picture)
+        file = PictureFile.read(picture)
+        header = file.header
         width, height, turned = fields.picture_size(entry, header)
         camera = fields.camera(entry, width, height)
-        image = read_picture(picture)
+        image = file.pixels()
         if turned:
             image = turned_upright(image, header.orientation)
             self.odd['turned upright as EXIF says, to fit w and h'] += 1

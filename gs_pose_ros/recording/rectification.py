@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_pose_ros.datasets.picture_header import MOST_PIXELS
 from gs_pose_ros.errors import GsPoseError
 from gs_pose_ros.geometry.camera import Camera
 from gs_pose_ros.geometry.distortion import COEFFICIENT_COUNTS, check_distortion
@@ -26,8 +27,6 @@ _LENGTHS = {
     'equidistant': (4,),
     'fisheye': (4,),
 }
-# Of undistortion maps, 8 bytes a pixel: a larger camera_info is a slip, or means to fill memory.
-_MOST_PIXELS = 64_000_000
 # What focal lengths and principal points are within; all else is a slip, and would only overflow.
 _LEAST_PX, _MOST_PX = 1e-3, 1e7
 # Rounding of a skew that is none, as a share of fx: 0.05 px at the edge of a picture.
@@ -153,8 +152,9 @@ def _rectification(
     width, height = width // binning[0], height // binning[1]
     if width < 1 or height < 1:
         raise _bad(f'binning {binning[0]}x{binning[1]} leaves nothing of {size[0]}x{size[1]}')
-    if width * height > _MOST_PIXELS:
-        raise _bad(f'{width}x{height} is more than {_MOST_PIXELS / 1e6:.0f} megapixels')
+    # Undistortion maps take 8 bytes a pixel: larger ones are a slip, or mean to fill memory.
+    if width * height > MOST_PIXELS:
+        raise _bad(f'{width}x{height} is more than {MOST_PIXELS / 1e6:.0f} megapixels')
     whole = Camera.from_matrix(np.reshape(p, (3, 4))[:, :3] if rectified else k, *size)
     if why := whole.why_of_another_picture():
         raise _bad(f'{"P" if rectified else "K"} does not fit the size that it says: {why}')
